@@ -363,3 +363,17 @@ class EventSink(Protocol):
     """Delivers status changes, at least once and in order per resource."""
 
     def deliver(self, event: StatusEvent) -> None: ...
+
+
+# ---- doctor ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing `runomics doctor` tried by doing it. `remedy` says what to install or set when it does not work."""
+
+    name: str
+    works: bool
+    detail: str = ""
+    remedy: str = ""
+    required: bool = False

