@@ -1,0 +1,289 @@
+"""Every setting of the service, with its type, unit, default and one line of meaning. Read once by `serve` and by the CLI.
+
+A value comes from, first wins: the flag `--name-with-dashes`, the environment variable `RUNOMICS_NAME`, the file `DATA/runomics.toml`,
+the default. Neither typer nor rich is imported here: `serve` starts from this module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "RUNOMICS_"
+FOREIGN_VARIABLES = ("RUNOMICS_TEST_",)
+"""Variables with our prefix that belong to the test suite, not to the service."""
+
+LISTEN = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})$")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. The message names each wrong setting, where it came from and what it accepts."""
+
+
+class Address(NamedTuple):
+    """Where the service listens. Port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+
+def default_data() -> Path:
+    """/var/lib/runomics for root, else runomics below $XDG_DATA_HOME (~/.local/share)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/runomics")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "runomics"
+
+
+class Settings(BaseSettings):
+    """One server's settings, checked and frozen."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    # ---- where
+    data: Path = Field(
+        default_factory=default_data,
+        description="Directory of everything the server keeps. Default: `/var/lib/runomics` for root, else "
+        "`$XDG_DATA_HOME/runomics`.",
+    )
+    listen: str = Field("127.0.0.1:8080", description="Address and port of the API; port 0 takes a free one.")
+    region: str = Field(
+        "us-east-1",
+        pattern=r"^[a-z]{2,3}(-[a-z]+)+-\d+$",
+        description="The one AWS Region this server answers for; requests signed for another are refused.",
+    )
+    account: str = Field("123456789012", pattern=r"^\d{12}$", description="The account made on first start.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe level that the server's own log shows."
+    )
+
+    # ---- requests
+    max_body_bytes: int = Field(8 * 1024**2, ge=64 * 1024, description="Larger request bodies are refused unread.")
+    token_days: int = Field(30, ge=1, description="Days for which a repeated `requestId` gets the first answer again.")
+
+    # ---- run storage
+    storage_backend: Literal["auto", "xfs-image", "directory"] = Field(
+        "auto",
+        description="How run storage is made: `xfs-image` limits STATIC exactly and needs root and loop devices; `directory` "
+        "only measures; `auto` takes the best that works here.",
+    )
+    default_storage_type: Literal["STATIC", "DYNAMIC"] = Field(
+        "STATIC", description="Storage type of a run when request, version and workflow name none."
+    )
+    default_static_capacity_gib: int = Field(
+        1200, ge=1, le=100_000, description="Size in GiB of STATIC storage when nobody names one."
+    )
+    storage_reserve_gib: int = Field(
+        10,
+        ge=0,
+        description="GiB of the disk under `data` that runs never get; the larger of this and `storage_reserve_percent` counts.",
+    )
+    storage_reserve_percent: int = Field(
+        5, ge=0, le=90, description="Percent of the disk under `data` that runs never get."
+    )
+
+    # ---- objects
+    s3: Literal["folder", "endpoint", "embedded"] = Field(
+        "folder",
+        description="What `s3://` means: folders below `data`/objects, the S3 service at `s3_endpoint`, or an embedded SeaweedFS.",
+    )
+    s3_endpoint: str | None = Field(
+        None, pattern=r"^https?://[^/]+/?$", description="URL of an S3 service; given, `s3` is `endpoint` by itself."
+    )
+    s3_access_key_id: str | None = Field(None, description="Key id for `s3_endpoint`.")
+    s3_secret_access_key: SecretStr | None = Field(None, description="Secret key for `s3_endpoint`.")
+    cache_max_bytes: int = Field(
+        100 * 1024**3,
+        ge=0,
+        description="Inputs kept by content for later runs, in bytes; the least recently used go first.",
+    )
+    roles_file: Path | None = Field(
+        None,
+        description="File listing the roles of each account; without it any role ARN of the caller's account is accepted.",
+    )
+
+    # ---- tasks and the host
+    host_cpus: float | None = Field(
+        None, gt=0, description="CPUs that tasks share; may exceed the real number. Default: all."
+    )
+    host_memory_gib: float | None = Field(
+        None, gt=0, description="GiB of memory that tasks share. Default: what the host has, less 2."
+    )
+    oversize_tasks: Literal["clamp", "fail"] = Field(
+        "clamp",
+        description="A task that asks for more than the host has: `clamp` gives it all there is and says so in the run's log.",
+    )
+    unknown_images: Literal["fail", "host"] = Field(
+        "fail",
+        description="A container image that cannot be had: `fail` the task, or run it on the `host`'s own tools, sandboxed.",
+    )
+    task_concurrency: int = Field(500, ge=1, description="Tasks one run may have open at once.")
+    task_retries: int = Field(
+        2, ge=0, le=10, description="Times a task is tried again after a loss that is not its own fault."
+    )
+    grace_seconds: float = Field(2.0, ge=0, description="Seconds between asking a task to end and killing it.")
+    log_max_bytes_per_task: int = Field(
+        256 * 1024**2, ge=4096, description="Bytes of output kept for one task; the rest is cut with a note."
+    )
+    sandbox_uid_base: int = Field(
+        1_879_100_000,
+        ge=65_536,
+        le=4_294_000_000,
+        description="First of 65,536 user ids that sandboxes get when the server is root; nobody else may use them.",
+    )
+
+    # ---- runs
+    max_active_runs: int = Field(100, ge=1, description="Runs of one account that may be active at once; others wait.")
+    run_timeout_seconds: int = Field(
+        604_800, ge=1, description="Seconds after which an executing run fails, its finished outputs exported."
+    )
+    min_running_seconds: float = Field(
+        0.0, ge=0, description="Seconds a run shows RUNNING at least, for clients that wait for that state first."
+    )
+    on_engine_loss: Literal["restart", "fail"] = Field(
+        "restart",
+        description="A run whose engine is lost with its host: `restart` it where it was, or `fail` it.",
+    )
+
+    @field_validator("data", "roles_file", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.abspath(path.expanduser()))
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, listen: str) -> str:
+        matched = LISTEN.match(listen)
+        if matched is None or int(matched["port"]) > 65_535:
+            raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080 or [::1]:0")
+        return listen
+
+    @model_validator(mode="before")
+    @classmethod
+    def _endpoint_means_endpoint(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("s3_endpoint") and "s3" not in values:
+            return {**values, "s3": "endpoint"}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if (self.s3 == "endpoint") != (self.s3_endpoint is not None):
+            raise ValueError("s3 = endpoint and s3_endpoint belong together")
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key belong together")
+        return self
+
+    @property
+    def address(self) -> Address:
+        """`listen`, taken apart; an IPv6 host comes without its brackets."""
+        host, _, port = self.listen.rpartition(":")
+        return Address(host.strip("[]"), int(port))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, `DATA/runomics.toml`; no dotenv file and no secrets directory."""
+        flags = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        data = Path(flags.get("data") or os.environ.get(PREFIX + "DATA") or default_data()).expanduser()
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, data / "runomics.toml"))
+
+
+def load(flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings in force, `flags` (setting name → value; None = not given) before everything else.
+
+    Raises:
+        SettingsError: a value is wrong, a name in the environment or in the file is unknown, or the file is not TOML.
+    """
+    _refuse_unknown_variables()
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem, given) for problem in error.errors())) from None
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"runomics.toml cannot be read: {error}") from None
+
+
+def flag_of(name: str) -> str:
+    """`host_cpus` → `--host-cpus`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """`host_cpus` → `RUNOMICS_HOST_CPUS`."""
+    return PREFIX + name.upper()
+
+
+def type_text(field: FieldInfo) -> str:
+    """A setting's type in the words of the documentation: `integer`, `text`, `clamp or fail`."""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    plain = [part for part in get_args(annotation) if part is not type(None)] or [annotation]
+    words: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", Path: "path", SecretStr: "secret"}
+    return words.get(plain[0], "text")
+
+
+def parse_flags(arguments: Sequence[str], program: str = "runomics serve") -> Settings:
+    """The settings after a command line in which every setting is a flag. `--help` prints them and exits.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Start the service. Every setting may also stand in the environment (RUNOMICS_NAME) or in DATA/runomics.toml.",
+        allow_abbrev=False,
+    )
+    for name, field in Settings.model_fields.items():
+        text = (field.description or "").replace("%", "%%").replace("`", "")
+        parser.add_argument(flag_of(name), dest=name, metavar=name.split("_")[-1].upper(), help=text)
+    return load(vars(parser.parse_args(arguments)))
+
+
+def _refuse_unknown_variables() -> None:
+    known = {variable_of(name) for name in Settings.model_fields}
+    for variable in os.environ:
+        if not variable.startswith(PREFIX) or variable.startswith(FOREIGN_VARIABLES) or variable in known:
+            continue
+        near = difflib.get_close_matches(variable, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"{variable} in the environment is no setting{hint}")
+
+
+def _explain(problem: Any, given: Mapping[str, Any]) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not name:
+        return message
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, 1)
+        return f"{name} in runomics.toml is no setting" + (f"; did you mean {near[0]}?" if near else "")
+    if name in given:
+        origin = flag_of(name)
+    elif variable_of(name) in os.environ:
+        origin = variable_of(name)
+    else:
+        origin = f"{name} in runomics.toml"
+    value = "" if name.endswith("secret_access_key") else f" {str(problem['input'])!r}"
+    return f"{origin}{value}: {message}"
