@@ -1,0 +1,24 @@
+"""Sizes and counts that a request or an archive may not exceed. Values from settings; read by operations and the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runomics.domain.packaging import ArchiveLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit an account meets. Units in the names.
+
+    Source: guide, fixed-quotas (archive, README, tags); model (template entries); guide, troubleshooting (parameters).
+    """
+
+    definition_zip_bytes: int = 4_400_000
+    definition_uri_bytes: int = 100_000_000
+    parameters_bytes: int = 256 * 1024
+    template_entries: int = 2000
+    readme_bytes: int = 500 * 1024
+    registry_map_bytes: int = 1024 * 1024
+    tags: int = 50
+    archive: ArchiveLimits = field(default_factory=ArchiveLimits)
