@@ -1,0 +1,251 @@
+"""One seccomp filter for engines and tasks: no way back to the kernel's privileged doors. Plain data; `install` runs in the run process.
+
+A classic BPF program, assembled here: the kernel's and bubblewrap's (`--seccomp FD`) own form, 8 bytes an instruction. The filter
+answers EPERM to what could build a second, unguarded sandbox or look into other processes, ENOSYS to clone3 (whose flags a
+filter cannot see; C libraries then use clone), and allows the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runomics.sandbox import linux
+
+_OFFSET_NUMBER, _OFFSET_MACHINE, _OFFSET_FIRST_ARGUMENT = 0, 4, 16  # of struct seccomp_data, little endian
+
+_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP_NOT_LESS = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+_JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
+_RETURN = 0x06  # BPF_RET | BPF_K
+
+_ALLOW = 0x7FFF_0000
+_ERRNO = 0x0005_0000
+
+_X32_BIT = 0x4000_0000
+"""x86_64 kernels take the x32 calls under the same machine number with this bit set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One calling convention: its number in the filter's data, and what it calls the calls below."""
+
+    audit_number: int
+    denied: Mapping[str, int]
+    clone: int
+    unshare: int
+    clone3: int = 435
+    has_x32: bool = False
+
+
+_SAME_EVERYWHERE = {
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "pidfd_getfd": 438,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "open_tree_attr": 467,
+}
+"""Calls since 5.1 have one number on all machines. io_uring does its work behind the filter's back."""
+
+X86_64 = Machine(
+    audit_number=0xC000_003E,
+    clone=56,
+    unshare=272,
+    has_x32=True,
+    denied=_SAME_EVERYWHERE
+    | {
+        "mount": 165,
+        "umount2": 166,
+        "pivot_root": 155,
+        "setns": 308,
+        "ptrace": 101,
+        "process_vm_readv": 310,
+        "process_vm_writev": 311,
+        "kcmp": 312,
+        "add_key": 248,
+        "request_key": 249,
+        "keyctl": 250,
+        "bpf": 321,
+        "perf_event_open": 298,
+        "userfaultfd": 323,
+        "swapon": 167,
+        "swapoff": 168,
+        "reboot": 169,
+        "init_module": 175,
+        "finit_module": 313,
+        "delete_module": 176,
+        "kexec_load": 246,
+        "kexec_file_load": 320,
+        "iopl": 172,
+        "ioperm": 173,
+        "acct": 163,
+        "quotactl": 179,
+        "open_by_handle_at": 304,
+        "lookup_dcookie": 212,
+        "vhangup": 153,
+        "settimeofday": 164,
+        "clock_settime": 227,
+        "syslog": 103,
+        "uselib": 134,
+        "fanotify_init": 300,
+    },
+)
+
+I386 = Machine(
+    audit_number=0x4000_0003,
+    clone=120,
+    unshare=310,
+    denied=_SAME_EVERYWHERE
+    | {
+        "mount": 21,
+        "umount": 22,
+        "umount2": 52,
+        "pivot_root": 217,
+        "setns": 346,
+        "ptrace": 26,
+        "process_vm_readv": 347,
+        "process_vm_writev": 348,
+        "kcmp": 349,
+        "add_key": 286,
+        "request_key": 287,
+        "keyctl": 288,
+        "bpf": 357,
+        "perf_event_open": 336,
+        "userfaultfd": 374,
+        "swapon": 87,
+        "swapoff": 115,
+        "reboot": 88,
+        "init_module": 128,
+        "finit_module": 350,
+        "delete_module": 129,
+        "kexec_load": 283,
+        "iopl": 110,
+        "ioperm": 101,
+        "acct": 51,
+        "quotactl": 131,
+        "open_by_handle_at": 342,
+        "lookup_dcookie": 253,
+        "vhangup": 111,
+        "settimeofday": 79,
+        "clock_settime": 264,
+        "clock_settime64": 404,
+        "syslog": 103,
+        "uselib": 86,
+        "vm86": 166,
+        "vm86old": 113,
+        "fanotify_init": 338,
+    },
+)
+
+AARCH64 = Machine(
+    audit_number=0xC000_00B7,
+    clone=220,
+    unshare=97,
+    denied=_SAME_EVERYWHERE
+    | {
+        "mount": 40,
+        "umount2": 39,
+        "pivot_root": 41,
+        "setns": 268,
+        "ptrace": 117,
+        "process_vm_readv": 270,
+        "process_vm_writev": 271,
+        "kcmp": 272,
+        "add_key": 217,
+        "request_key": 218,
+        "keyctl": 219,
+        "bpf": 280,
+        "perf_event_open": 241,
+        "userfaultfd": 282,
+        "swapon": 224,
+        "swapoff": 225,
+        "reboot": 142,
+        "init_module": 105,
+        "finit_module": 273,
+        "delete_module": 106,
+        "kexec_load": 104,
+        "kexec_file_load": 294,
+        "acct": 89,
+        "quotactl": 60,
+        "open_by_handle_at": 265,
+        "lookup_dcookie": 18,
+        "vhangup": 58,
+        "settimeofday": 170,
+        "clock_settime": 112,
+        "syslog": 116,
+        "fanotify_init": 262,
+    },
+)
+
+_MACHINES: Mapping[str, Sequence[Machine]] = {"x86_64": (X86_64, I386), "aarch64": (AARCH64,)}
+"""What each kernel may be asked in. A convention that is not here (32-bit ARM) gets EPERM for everything."""
+
+
+def _instruction(code: int, operand: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, operand)
+
+
+def _block(machine: Machine) -> bytes:
+    """The verdict on a call of one machine; ends in returns, so blocks stand one after another."""
+    allow = _instruction(_RETURN, _ALLOW)
+    refuse = _instruction(_RETURN, _ERRNO | errno.EPERM)
+    missing = _instruction(_RETURN, _ERRNO | errno.ENOSYS)
+    flags = [_instruction(_LOAD, _OFFSET_FIRST_ARGUMENT), _instruction(_JUMP_ANY_BIT, linux.CLONE_NEWUSER, if_false=1)]
+    tests: list[tuple[int, int, str]] = []
+    if machine.has_x32:
+        tests.append((_JUMP_NOT_LESS, _X32_BIT, "refuse"))
+    tests += [(_JUMP_EQUAL, number, "refuse") for number in sorted(set(machine.denied.values()))]
+    tests += [(_JUMP_EQUAL, machine.clone3, "missing")]
+    tests += [(_JUMP_EQUAL, machine.clone, "flags"), (_JUMP_EQUAL, machine.unshare, "flags")]
+    # Layout behind the load and the tests: allow · flags (2) · refuse · allow · missing
+    places = {"flags": 1, "refuse": 3, "missing": 5}
+    lines = [_instruction(_LOAD, _OFFSET_NUMBER)]
+    for index, (code, operand, verdict) in enumerate(tests):
+        lines.append(_instruction(code, operand, if_true=len(tests) - index - 1 + places[verdict]))
+    return b"".join([*lines, allow, *flags, refuse, allow, missing])
+
+
+def program_bytes(machine: str = linux.MACHINE) -> bytes:
+    """The filter for a kernel of `machine` (x86_64, aarch64), ready for seccomp(2) or bubblewrap's `--seccomp`.
+
+    Raises:
+        NotImplementedError: no filter is written for this machine.
+    """
+    if machine not in _MACHINES:
+        raise NotImplementedError(f"no seccomp filter for {machine}; known: {', '.join(sorted(_MACHINES))}")
+    program = [_instruction(_LOAD, _OFFSET_MACHINE)]
+    for convention in _MACHINES[machine]:
+        block = _block(convention)
+        program.append(_instruction(_JUMP_EQUAL, convention.audit_number, if_false=len(block) // 8))
+        program.append(block)
+    program.append(_instruction(_RETURN, _ERRNO | errno.EPERM))
+    return b"".join(program)
+
+
+def write_program(path: Path) -> None:
+    """Leave the filter for this machine in a file, atomically: task supervisors hand it to bubblewrap as `--seccomp FD`."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(program_bytes())
+    os.replace(temporary, path)
+
+
+def install() -> None:
+    """Put the filter on this process and all its children, for ever. no_new_privs must be set.
+
+    Raises:
+        OSError: the kernel has no seccomp filters. NotImplementedError: no filter for this machine.
+    """
+    linux.install_seccomp(program_bytes())
