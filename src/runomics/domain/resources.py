@@ -119,21 +119,15 @@ ACCELERATORS: Mapping[str, tuple[str, ...]] = {
 """Accelerator name of a definition → families in the order of preference (newest, then cheaper)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerators:
-    """GPUs a task asks for."""
-
-    type: str
-    count: int
-
-
-def instance_type(cpus: int, memory_gib: int, accelerators: Accelerators | None = None) -> str | None:
+def instance_type(
+    cpus: int, memory_gib: int, accelerator_type: str | None = None, accelerator_count: int = 0
+) -> str | None:
     """The smallest type that holds the task; None when none does, or when the accelerator's name is unknown.
 
     Source: guide (smallest that fits, c before m before r); observed (sizes are tried by vCPU upward).
     """
-    if accelerators is not None and accelerators.count > 0:
-        return _gpu_instance_type(cpus, memory_gib, accelerators)
+    if accelerator_count > 0:
+        return _gpu_instance_type(cpus, memory_gib, accelerator_type=accelerator_type, count=accelerator_count)
     for size, size_cpus in _SIZES:
         if cpus > size_cpus:
             continue
@@ -143,12 +137,12 @@ def instance_type(cpus: int, memory_gib: int, accelerators: Accelerators | None 
     return None
 
 
-def _gpu_instance_type(cpus: int, memory_gib: int, accelerators: Accelerators) -> str | None:
+def _gpu_instance_type(cpus: int, memory_gib: int, *, accelerator_type: str | None, count: int) -> str | None:
     fitting = (
         (candidate.cpus, preference, candidate.name)
-        for preference, family in enumerate(ACCELERATORS.get(accelerators.type, ()))
+        for preference, family in enumerate(ACCELERATORS.get(accelerator_type or "", ()))
         for candidate in GPU_TYPES[family]
-        if cpus <= candidate.cpus and memory_gib <= candidate.memory_gib and accelerators.count <= candidate.gpus
+        if cpus <= candidate.cpus and memory_gib <= candidate.memory_gib and count <= candidate.gpus
     )
     smallest = min(fitting, default=None)
     return smallest[2] if smallest else None

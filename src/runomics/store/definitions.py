@@ -1,0 +1,188 @@
+"""The folder of workflow definitions, by content: archives, their unpacked trees, what inspection found. Server process, any thread.
+
+    <root>/<sha256 of the archive>/archive.zip        the bytes as they came
+                                  /tree/              unpacked; files 0644, folders 0755
+                                  /interface.json     what inspection found (docs/dev/formats.md)
+    <root>/.incoming-*                                being written; swept at start
+
+Everything appears by rename, so what exists is whole. Workflows with the same archive share a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+_INCOMING = ".incoming-"
+_FORMAT = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Definitions below `root`, a directory of ours that is made when missing."""
+
+    root: Path
+
+    def archive(self, sha256: str) -> Path:
+        return self.root / sha256 / "archive.zip"
+
+    def tree(self, sha256: str) -> Path:
+        return self.root / sha256 / "tree"
+
+    # ---- archives
+
+    def keep(self, data: bytes) -> str:
+        """Store an archive durably; its sha256 in hex. The same bytes again cost a look."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self._is_here(sha256):
+            return sha256
+
+        def write(file: BinaryIO) -> str:
+            file.write(data)
+            file.flush()
+            return sha256
+
+        return self._receive(write)
+
+    def receive(self, download: Callable[[int], str]) -> str:
+        """Store the archive that `download(descriptor)` writes and whose sha256 it returns; that sha256."""
+        return self._receive(lambda file: download(file.fileno()))
+
+    def _receive(self, write: Callable[[BinaryIO], str]) -> str:
+        self.root.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.root)
+        with contextlib.ExitStack() as stack:
+            stack.callback(Path(name).unlink, missing_ok=True)
+            file = stack.enter_context(os.fdopen(descriptor, "wb"))
+            sha256 = write(file)
+            os.fsync(file.fileno())
+            if not self._is_here(sha256):
+                archive = self.archive(sha256)
+                archive.parent.mkdir(exist_ok=True)
+                os.rename(name, archive)
+                _sync_directory(archive.parent)
+                _sync_directory(self.root)
+        return sha256
+
+    def _is_here(self, sha256: str) -> bool:
+        """Whether the archive is here; its time is set to now, so that a clean-up of unnamed definitions leaves it alone."""
+        try:
+            os.utime(self.archive(sha256))
+        except FileNotFoundError:
+            return False
+        return True
+
+    # ---- trees
+
+    def unpack(self, sha256: str, fill: Callable[[Path], None]) -> Path:
+        """The tree of an archive, made by `fill(empty directory)` unless it is there; durable when it is.
+
+        Whatever `fill` raises leaves nothing behind.
+        """
+        tree = self.tree(sha256)
+        if tree.is_dir():
+            return tree
+        with _fresh_directory(self.root) as directory:
+            fill(directory)
+            _sync_file_system(directory)
+            directory.chmod(0o755)
+            try:
+                directory.rename(tree)
+            except OSError:
+                if not tree.is_dir():
+                    raise
+        _sync_directory(tree.parent)
+        return tree
+
+    # ---- interfaces
+
+    def interface(self, sha256: str, engine: str, main: str) -> Mapping[str, Any] | None:
+        """What inspection found in this archive for this engine and main file; None when it was not looked at yet."""
+        for path in self._interfaces(sha256, engine, main):
+            found = _read_json(path)
+            if found and (found.get("format"), found.get("engine"), found.get("main")) == (_FORMAT, engine, main):
+                return found
+        return None
+
+    def keep_interface(self, sha256: str, interface: Mapping[str, Any]) -> None:
+        """Store what inspection found. The first engine and main of an archive is `interface.json`, others stand beside it."""
+        first, other = self._interfaces(sha256, interface["engine"], interface["main"])
+        taken = _read_json(first)
+        is_ours = taken is None or (taken.get("engine"), taken.get("main")) == (interface["engine"], interface["main"])
+        path = first if is_ours else other
+        descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.root)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(orjson.dumps({"format": _FORMAT, **interface}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(name, path)
+
+    def _interfaces(self, sha256: str, engine: str, main: str) -> tuple[Path, Path]:
+        folder = self.root / sha256
+        key = hashlib.sha256(f"{engine}\0{main}".encode()).hexdigest()[:16]
+        return folder / "interface.json", folder / f"interface.{key}.json"
+
+    # ---- going
+
+    def forget(self, sha256: str) -> None:
+        """Remove a definition that nothing names any more. Idempotent."""
+        folder = self.root / sha256
+        if not folder.is_dir():
+            return
+        with _fresh_directory(self.root) as grave:
+            folder.rename(grave / sha256)
+
+    def sweep(self) -> None:
+        """Remove what a crash left half written. Called at start, before anything else writes here."""
+        for path in self.root.glob(f"{_INCOMING}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _fresh_directory(root: Path) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=root))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        document = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(path: Path) -> None:
+    """One syncfs for thousands of small files, instead of an fsync each."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    finally:
+        os.close(descriptor)
