@@ -1,1 +1,1 @@
-"""Builds and enters the sandbox of engines: file tree, rights, system calls; and opens paths that sandboxed code named. Standard library only."""
+"""The sandbox of engines: file tree, rights, system calls; and safe opening of paths that sandboxed code named. Standard library only."""

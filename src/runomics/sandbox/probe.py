@@ -15,7 +15,8 @@ from runomics.sandbox.volume_path import open_beneath
 _USERNS_REMEDY = (
     "As a plain user the service needs user namespaces. Ubuntu 24.04 and later: "
     "sysctl kernel.apparmor_restrict_unprivileged_userns=0; older Debian: sysctl kernel.unprivileged_userns_clone=1; "
-    "also user.max_user_namespaces must not be 0. Inside a container: run it with --security-opt seccomp=unconfined, or run the service as root."
+    "also user.max_user_namespaces must not be 0. "
+    "In a container: run it with --security-opt seccomp=unconfined, or run the service as root."
 )
 _PROC_REMEDY = (
     "A new /proc cannot be mounted, most often because the service itself runs in a container with a masked /proc: "
@@ -88,14 +89,9 @@ def _bind_read_only(place: str) -> None:
 
 
 def _pivot(place: str) -> None:
-    engine = f"{place}-engine"
-    os.mkdir(engine)
-    try:
-        _enter_namespaces()
-        shape = tree.Tree(base=place, engine=engine, uid=os.getuid(), gid=os.getgid())
-        _in_second_child(lambda: tree.build(shape))
-    finally:
-        os.rmdir(engine)
+    shape = tree.Tree(base=place, engine=f"{place}-engine", uid=os.getuid(), gid=os.getgid())
+    _enter_namespaces()
+    _in_second_child(lambda: tree.build(shape))
 
 
 def _openat2(place: str) -> None:
@@ -117,7 +113,8 @@ def probe() -> list[Finding]:
     rootless = os.geteuid() != 0
     directory = tempfile.mkdtemp(prefix="runomics-probe-")
     place = f"{directory}/base"
-    os.mkdir(place)
+    for path in (place, f"{place}-engine"):
+        os.mkdir(path)
     tries: list[tuple[str, Callable[[], None], str]] = [
         ("namespaces", _enter_namespaces, _USERNS_REMEDY if rootless else _MOUNT_REMEDY),
         ("mount /proc", lambda: _mount_proc(place), _PROC_REMEDY),

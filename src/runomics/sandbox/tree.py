@@ -1,4 +1,4 @@
-"""The file tree of a sandboxed process: a small root made of binds, entered by pivot_root. Runs in the run process, one thread, before it drops its rights.
+"""The file tree of a sandboxed process: a small root made of binds, entered by pivot_root. Runs in the run process, before rights are dropped.
 
 Nothing of the host is there unless it is listed here: default deny, by absence.
 """
@@ -171,7 +171,7 @@ def _make_devices(base: str) -> None:
     os.symlink("/proc/self/fd", f"{base}/dev/fd")
     for path in ("/dev/shm", "/tmp"):  # noqa: S108 - the sandbox's own
         os.makedirs(base + path, exist_ok=True)
-        os.chmod(base + path, 0o1777)
+        os.chmod(base + path, 0o1777)  # noqa: S103 - the same
 
 
 def _bind_run(tree: Tree) -> None:
@@ -194,18 +194,20 @@ def _bind_in_workflow(source: str, workflow: str, name: str) -> None:
     try:
         with suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=root)
-        for act in (
-            lambda place: linux.mount(source, place, flags=MS_BIND | MS_REC),
-            lambda place: linux.mount_setattr(place, _READ_ONLY),
-        ):
-            opened = linux.openat2(root, name, flags=os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH)
-            try:
-                act(f"/proc/self/fd/{opened}")
-            finally:
-                os.close(opened)
+        target = linux.openat2(root, name, flags=os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH)
+        _on_descriptor(target, lambda place: linux.mount(source, place, flags=MS_BIND | MS_REC))
+        mounted = linux.openat2(root, name, flags=os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH)
+        _on_descriptor(mounted, lambda place: linux.mount_setattr(place, _READ_ONLY))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise OSError(error.errno, f"{WORKFLOW}/{name} in the run's storage is no directory") from error
         raise
     finally:
         os.close(root)
+
+
+def _on_descriptor(descriptor: int, act: Callable[[str], None]) -> None:
+    try:
+        act(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
