@@ -279,7 +279,13 @@ class TaskEnd:
 
 
 class TaskRunner(Protocol):
-    """Where task attempts run. One directory per attempt, spec.json durable before `start`. Callbacks come on the runner's thread."""
+    """Where task attempts run. One directory per attempt, spec.json written before `start`. Callbacks come on the runner's thread."""
+
+    def prepare(self, task_directory: Path, spec: Mapping[str, Any]) -> None:
+        """Make the attempt's directory and write its spec.json by rename. `spec` has what the caller knows
+        (docs/dev/formats.md); the runner adds what is its own: cgroup driver, bubblewrap's path, seccomp program.
+        """
+        ...
 
     def start(
         self,

@@ -1,0 +1,299 @@
+"""The scheduler's threads: who is stepped when. Knows no state of a run; runs in the one server that holds the scheduler's lock.
+
+A run is stepped by one thread at a time. A wake while it is being stepped makes it be stepped once more, so no report is ever lost.
+Admission and timers have a thread of their own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from runomics.domain.admission import PendingRun, admit_runs, waiting_reason
+from runomics.domain.run import Admitted, RunStatus, advance
+from runomics.ports import Clock, StorageType
+from runomics.store import events as event_rows
+from runomics.store import runs as run_rows
+from runomics.store import tokens
+from runomics.store.database import SqliteStore, StoreUnavailable
+from runomics.store.runs import RunRow
+
+log = structlog.get_logger()
+
+PENDING_LOOKED_AT = 200
+SANDBOX_SLOTS = 65_536
+SWEEP_MS = 600_000
+AGAIN_MS = 1_000
+KEPT_EVENTS_MS = 30 * 86_400_000
+FORGOTTEN_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPolicy:
+    """How many runs may be active, how many threads step them, how long request tokens are kept."""
+
+    max_active_runs: int
+    step_threads: int = 4
+    register_threads: int = 2
+    token_days: int = 30
+
+
+class Scheduler:
+    """Moves runs and workflows. `wake` may be called from any thread, `woken` from the store's writer."""
+
+    def __init__(
+        self,
+        *,
+        store: SqliteStore,
+        clock: Clock,
+        policy: LoopPolicy,
+        has_room: Callable[[StorageType, int | None], bool],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._has_room = has_room
+        self._step_run: Callable[[int], None] = _unset
+        self._step_workflow: Callable[[int], None] = _unset
+        self._lock = threading.Lock()
+        self._clockwork = threading.Condition(self._lock)
+        self._workers = {kind: threading.Condition(self._lock) for kind in ("run", "workflow")}
+        self._ready: dict[str, deque[int]] = {kind: deque() for kind in self._workers}
+        self._queued: set[tuple[str, int]] = set()
+        self._busy: set[tuple[str, int]] = set()
+        self._timers: list[tuple[int, int]] = []
+        self._admission_wanted = False
+        self._active = 0
+        self._stopping = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self, *, step_run: Callable[[int], None], step_workflow: Callable[[int], None]) -> None:
+        """Take up everything the database says is open, and begin."""
+        self._step_run, self._step_workflow = step_run, step_workflow
+        for kind, count in (("run", self._policy.step_threads), ("workflow", self._policy.register_threads)):
+            for number in range(count):
+                self._spawn(lambda kind=kind: self._work(kind), f"step-{kind}-{number}")
+        self._spawn(self._keep_time, "scheduler")
+
+    def stop(self) -> None:
+        """Finish the steps under way and end the threads."""
+        with self._lock:
+            self._stopping = True
+            self._clockwork.notify_all()
+            for condition in self._workers.values():
+                condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def woken(self, pairs: Sequence[tuple[str, int]]) -> None:
+        """What committed units woke: called on the store's writer, so it only takes note."""
+        with self._lock:
+            for kind, number in pairs:
+                if kind == "run":
+                    self._want_admission()
+                self._enqueue(kind, number)
+
+    def wake(self, run_id: int) -> None:
+        """Have a run stepped soon."""
+        with self._lock:
+            self._enqueue("run", run_id)
+
+    def wake_at(self, run_id: int, at_ms: int) -> None:
+        """Have a run stepped at a time (UTC epoch ms)."""
+        with self._lock:
+            self._set_timer(at_ms, run_id)
+
+    def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
+        """Why a PENDING run waits, computed when it is asked for."""
+        has_storage = self._has_room(StorageType(storage_type), storage_capacity_gib)
+        return waiting_reason(active=self._active, max_active=self._policy.max_active_runs, has_storage=has_storage)
+
+    # ---- threads -------------------------------------------------------------------------------------------------
+
+    def _spawn(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _enqueue(self, kind: str, number: int) -> None:
+        pair = (kind, number)
+        if pair in self._queued:
+            return
+        self._queued.add(pair)
+        if pair not in self._busy:
+            self._make_ready(pair)
+
+    def _make_ready(self, pair: tuple[str, int]) -> None:
+        kind, number = pair
+        self._ready[kind].append(number)
+        self._workers[kind].notify()
+
+    def _want_admission(self) -> None:
+        if not self._admission_wanted:
+            self._admission_wanted = True
+            self._clockwork.notify()
+
+    def _set_timer(self, at_ms: int, run_id: int) -> None:
+        if (at_ms, run_id) in self._timers:
+            return
+        heapq.heappush(self._timers, (at_ms, run_id))
+        if self._timers[0] == (at_ms, run_id):
+            self._clockwork.notify()
+
+    def _take(self, kind: str) -> tuple[str, int] | None:
+        """The next thing of this kind that is ready; None when stopping. The lock is held."""
+        while not self._stopping:
+            if self._ready[kind]:
+                pair = (kind, self._ready[kind].popleft())
+                self._queued.discard(pair)
+                self._busy.add(pair)
+                return pair
+            self._workers[kind].wait()
+        return None
+
+    def _work(self, kind: str) -> None:
+        while True:
+            with self._lock:
+                pair = self._take(kind)
+            if pair is None:
+                return
+            failed = not self._stepped(pair)
+            with self._lock:
+                self._busy.discard(pair)
+                if pair in self._queued:
+                    self._make_ready(pair)
+                if failed and kind == "run":
+                    self._set_timer(self._clock.now_ms() + AGAIN_MS, pair[1])
+
+    def _stepped(self, pair: tuple[str, int]) -> bool:
+        """Step one thing; False when the step broke down and must be tried again."""
+        kind, number = pair
+        try:
+            if kind == "workflow":
+                self._step_workflow(number)
+                return True
+            self._step_run(number)
+            return True
+        except StoreUnavailable as error:
+            log.error("scheduler.store_unavailable", kind=kind, id=number, error=str(error))
+        except Exception:
+            log.exception("scheduler.step_failed", kind=kind, id=number)
+        return False
+
+    def _keep_time(self) -> None:
+        """Admission, timers, and now and then what has grown old."""
+        self._take_up()
+        next_sweep_ms = self._clock.now_ms()
+        while True:
+            now_ms = self._clock.now_ms()
+            if now_ms >= next_sweep_ms:
+                self._guard(self._forget_old)
+                next_sweep_ms = now_ms + SWEEP_MS
+            with self._lock:
+                if self._stopping:
+                    return
+                while self._timers and self._timers[0][0] <= now_ms:
+                    self._enqueue("run", heapq.heappop(self._timers)[1])
+                wanted, self._admission_wanted = self._admission_wanted, False
+            if wanted:
+                self._guard(self._admit)
+            with self._lock:
+                if self._stopping or self._admission_wanted:
+                    continue
+                due_ms = min(next_sweep_ms, self._timers[0][0]) if self._timers else next_sweep_ms
+                self._clockwork.wait(max(0.0, (due_ms - self._clock.now_ms()) / 1000))
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("scheduler.round_failed")
+            with self._lock:
+                self._admission_wanted = True
+                self._clockwork.wait(AGAIN_MS / 1000)
+
+    def _take_up(self) -> None:
+        """What was open when the last server ended."""
+        active, to_delete, creating = self._store.read(
+            lambda tx: (run_rows.active_run_ids(tx), run_rows.runs_to_delete(tx), run_rows.creating_workflow_ids(tx))
+        )
+        with self._lock:
+            for run_id in [*active, *to_delete]:
+                self._enqueue("run", run_id)
+            for workflow_id in creating:
+                self._enqueue("workflow", workflow_id)
+            self._want_admission()
+
+    def _admit(self) -> None:
+        """Start the pending runs that fit."""
+        self._active = self._store.read(run_rows.count_active)
+        if self._active >= self._policy.max_active_runs:
+            return
+        pending = self._store.read(lambda tx: run_rows.pending_runs(tx, PENDING_LOOKED_AT))
+        rows = {run.id: run for run in pending if run.cancel_wished_ms is None}
+        waiting = [
+            PendingRun(run.id, run.priority or 0, run.storage_type, run.storage_capacity_gib) for run in rows.values()
+        ]
+        chosen = admit_runs(
+            waiting,
+            active=self._active,
+            max_active=self._policy.max_active_runs,
+            has_storage=lambda run: self._has_room(StorageType(run.storage_type), run.storage_capacity_gib),
+        )
+        for run in chosen:
+            self._start(rows[run.run_id])
+        if chosen and len(pending) == PENDING_LOOKED_AT:
+            with self._lock:
+                self._admission_wanted = True
+
+    def _start(self, run: RunRow) -> None:
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: run_rows.Tx) -> bool:
+            slot = _free_slot(run_rows.used_sandbox_slots(tx))
+            to = advance(run.state, Admitted())
+            return run_rows.apply_run(tx, run, to, now_ms=now_ms, sandbox_slot=slot)
+
+        if self._store.write(unit):
+            self._active += 1
+            log.info("run.moved", run_id=run.id, event="Admitted", status=str(RunStatus.STARTING))
+            self.wake(run.id)
+
+    def _forget_old(self) -> None:
+        now_ms = self._clock.now_ms()
+        tokens_before = now_ms - self._policy.token_days * 86_400_000
+        while (
+            self._store.write(lambda tx: tokens.forget_tokens(tx, tokens_before, FORGOTTEN_AT_ONCE))
+            == FORGOTTEN_AT_ONCE
+        ):
+            if self._stopping:
+                return
+        events_before = now_ms - KEPT_EVENTS_MS
+        while (
+            self._store.write(lambda tx: event_rows.forget_events(tx, events_before, FORGOTTEN_AT_ONCE))
+            == FORGOTTEN_AT_ONCE
+        ):
+            if self._stopping:
+                return
+
+    def run_ended(self) -> None:
+        """A run left the active ones: there may be room."""
+        with self._lock:
+            self._want_admission()
+
+
+def _free_slot(used: set[int]) -> int:
+    """The lowest free one: a slot belongs to a run until its volume is gone."""
+    for slot in range(SANDBOX_SLOTS):
+        if slot not in used:
+            return slot
+    raise RuntimeError("all sandbox user ids are in use")
+
+
+def _unset(number: int) -> None:
+    raise RuntimeError(f"the scheduler has not been started ({number})")

@@ -1,0 +1,646 @@
+"""One step of a run: look at its row, do or look at the next act, say what happened. Runs on the scheduler's threads.
+
+Acts are repeatable and happen outside transactions; the row moves only by `advance()` and a guarded apply. What a step starts (an import,
+an engine, an export) is looked at by later steps; what is kept here in memory can be found again after a crash by doing the act again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from runomics.domain import failures
+from runomics.domain.inputs import InvalidInput, input_uris
+from runomics.domain.run import (
+    ENDED,
+    CancelRequested,
+    DeleteRequested,
+    EngineLost,
+    EngineSucceeded,
+    Failed,
+    InputsImported,
+    OutputsExported,
+    Prepared,
+    ReleaseAbandoned,
+    RunEvent,
+    RunPhase,
+    RunState,
+    RunStatus,
+    StorageReleased,
+    TimedOut,
+    accepts,
+    advance,
+)
+from runomics.domain.task import Reason
+from runomics.ports import (
+    Clock,
+    EngineHost,
+    EngineResult,
+    LogStore,
+    ObjectForbidden,
+    ObjectMissing,
+    ObjectStore,
+    RunStorage,
+    StorageType,
+    StorageUnavailable,
+    VolumeLost,
+)
+from runomics.scheduler.gateway import Gateway
+from runomics.scheduler.manifest import manifest_lines
+from runomics.scheduler.tasks import RunPlace, Tasks
+from runomics.scheduler.transfer import Exported, ExportJob, Imported, Transfers
+from runomics.store import runs as run_rows
+from runomics.store import tasks as task_rows
+from runomics.store.database import SqliteStore
+from runomics.store.definitions import Definitions
+from runomics.store.runs import RunRow
+
+log = structlog.get_logger()
+
+PLAN_FORMAT = 1
+PARAMETERS_LIMIT_BYTES = 256 * 1024
+CANCEL_GRACE_MS = 5_000
+RELEASE_PATIENCE_MS = 60_000
+RETRY_MS = 250
+
+
+@dataclass(frozen=True, slots=True)
+class RunPolicy:
+    """What an operator decides about runs, and where things lie."""
+
+    region: str
+    data_directory: Path
+    rootless: bool
+    sandbox_uid_base: int
+    task_concurrency: int = 500
+    run_timeout_seconds: int = 604_800
+    min_running_seconds: float = 0.0
+    restarts_lost_engine: bool = True
+    max_incarnations: int = 3
+    gateway_patience_seconds: int = 86_400
+
+    @property
+    def runs_directory(self) -> Path:
+        return self.data_directory / "runs"
+
+
+@dataclass(slots=True)
+class _Acts:
+    """What this process has started for a run and what came of it. Lost with the process, found again by repeating."""
+
+    imported: Imported | None = None
+    importing: bool = False
+    exported: Exported | None = None
+    exporting: bool = False
+    engine_started: int = 0
+    lost_volume: str | None = None
+    was_full: bool = False
+    failing: Failed | None = None
+    stopping_since_ms: int | None = None
+    log_exported: bool = False
+    log_exporting: bool = False
+    noted: set[str] = field(default_factory=set)
+
+
+class Steps:
+    """Everything a run does between PENDING and its end, one step at a time."""
+
+    def __init__(
+        self,
+        *,
+        store: SqliteStore,
+        definitions: Definitions,
+        storage: RunStorage,
+        engines: EngineHost,
+        objects: ObjectStore,
+        transfers: Transfers,
+        tasks: Tasks,
+        gateway: Gateway,
+        logs: LogStore,
+        clock: Clock,
+        policy: RunPolicy,
+        wake: Callable[[int], None],
+        wake_at: Callable[[int, int], None],
+        on_ended: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._definitions = definitions
+        self._storage = storage
+        self._engines = engines
+        self._objects = objects
+        self._transfers = transfers
+        self._tasks = tasks
+        self._gateway = gateway
+        self._logs = logs
+        self._clock = clock
+        self._policy = policy
+        self._wake = wake
+        self._wake_at = wake_at
+        self._on_ended = on_ended
+        self._acts: dict[int, _Acts] = {}
+        self._acts_lock = threading.Lock()
+        self._by_uuid: dict[str, int] = {}
+
+    # ---- stepping ------------------------------------------------------------------------------------------------
+
+    def step(self, run_id: int) -> None:
+        """Move the run as far as it goes without waiting. Safe to call at any time; never for one run on two threads at once."""
+        while True:
+            run = self._store.read(lambda tx: run_rows.load_run(tx, run_id))
+            if run is None:
+                self._forget(run_id)
+                return
+            event, columns = self._next(run)
+            if event is None or not self._apply(run, event, columns):
+                return
+
+    def _next(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        """What happened to the run since its row was written, None while nothing did."""
+        state = run.state
+        if state.status in ENDED:
+            return self._after_end(run)
+        if (
+            run.cancel_wished_ms is not None
+            and state.outcome is not RunStatus.CANCELLED
+            and accepts(state, CancelRequested)
+        ):
+            return CancelRequested(), {}
+        if state.status is RunStatus.STOPPING:
+            return self._stopping(run)
+        failing = self._acts_of(run.id).failing
+        if failing is not None:
+            return failing, {}
+        if state.status is RunStatus.STARTING:
+            return self._starting(run)
+        if state.phase is RunPhase.IMPORTING:
+            return self._importing(run)
+        if state.phase is RunPhase.EXECUTING:
+            return self._executing(run)
+        if state.phase is RunPhase.EXPORTING:
+            return self._exporting(run)
+        return None, {}
+
+    def _apply(self, run: RunRow, event: RunEvent, columns: Mapping[str, Any]) -> bool:
+        """Move the row; whether to go on stepping at once."""
+        to = advance(run.state, event)
+        if to.status is RunStatus.DELETED:
+            self._delete(run)
+            return False
+        changes = dict(columns)
+        if isinstance(event, Failed):
+            changes |= {"failure_reason": event.reason, "status_message": event.message}
+        if to.outcome is RunStatus.CANCELLED and run.failure_reason is not None:
+            changes |= {"failure_reason": None, "status_message": None}
+        if to.status in ENDED:
+            self._write_manifest(run, to, changes)
+        now_ms = self._clock.now_ms()
+        if not self._store.write(lambda tx: run_rows.apply_run(tx, run, to, now_ms=now_ms, **changes)):
+            log.info("run.apply_refused", run_id=run.id, revision=run.revision)
+            return True
+        self._note_move(run, to, event)
+        if to.status in ENDED:
+            self._on_ended()
+            self._clean_up(run)
+            return run.delete_wished_ms is not None
+        return True
+
+    # ---- the acts of each state ----------------------------------------------------------------------------------
+
+    def _starting(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        directory = self._directory(run)
+        for name in ("gateway", "engine", "inputs", "tasks"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        uid = self._uid(run)
+        if not self._policy.rootless:
+            os.chown(directory / "engine", uid, uid)
+        if not (self._definition(run) / run.main).is_file():
+            return Failed(
+                "SERVICE_ERROR", f"The definition of workflow {run.workflow_id} is no longer on this server."
+            ), {}
+        try:
+            self._storage.create(run.uuid, StorageType(run.storage_type), run.storage_capacity_gib, uid)
+        except StorageUnavailable as error:
+            failure = failures.of_storage(str(error))
+            return Failed(failure.reason, failure.message), {}
+        return Prepared(), {}
+
+    def _importing(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        acts = self._acts_of(run.id)
+        if acts.imported is None:
+            if not acts.importing:
+                acts.importing = True
+                self._begin_import(run, acts)
+            if acts.imported is None:
+                return None, {}
+        imported = acts.imported
+        if imported.failure is not None:
+            return Failed(*imported.failure), {}
+        _write(self._directory(run) / "staged.json", orjson.dumps(dict(imported.staged)))
+        digests = orjson.dumps(dict(imported.digests)).decode() if imported.digests else None
+        return InputsImported(), {"resource_digests": digests}
+
+    def _begin_import(self, run: RunRow, acts: _Acts) -> None:
+        def done(imported: Imported) -> None:
+            acts.imported = imported
+            self._wake(run.id)
+
+        try:
+            uris = input_uris(self._parameters(run), self._declared_inputs(run))
+        except InvalidInput as error:
+            acts.imported = Imported(staged={}, digests={}, failure=(error.reason, str(error)))
+            return
+        bucket = run.output_uri.removeprefix("s3://").split("/", 1)[0]
+
+        def check() -> tuple[str, str] | None:
+            """Results must have somewhere to go before anything is computed."""
+            try:
+                exists = self._objects.bucket_exists(bucket)
+            except (ObjectForbidden, ObjectMissing):
+                exists = False
+            if exists:
+                return None
+            failure = failures.of_missing_output_bucket(bucket)
+            return failure.reason, failure.message
+
+        if uris:
+            self._note(run, f"Importing {len(uris)} inputs.")
+        self._transfers.import_inputs(self._directory(run), uris, done, check=check)
+
+    def _executing(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        acts = self._acts_of(run.id)
+        directory, incarnation = self._directory(run), run.incarnation
+        if acts.engine_started != incarnation:
+            if not self._begin_engine(run, directory):
+                return Failed("SERVICE_ERROR", "The run's storage is gone: the host was changed under the service."), {}
+            acts.engine_started = incarnation
+        result = self._engines.result(directory, incarnation)
+        if result is not None:
+            return self._engine_ended(run, acts, result)
+        limit_ms = self._policy.run_timeout_seconds * 1000
+        if run.started_ms is not None and self._clock.now_ms() - run.started_ms >= limit_ms:
+            return self._time_out(run)
+        if acts.was_full and run.storage_type == StorageType.STATIC:
+            failure = failures.of_full_volume(run.storage_capacity_gib)
+            return Failed(failure.reason, failure.message), {}
+        if self._engines.is_alive(directory):
+            if run.started_ms is not None:
+                self._wake_at(run.id, run.started_ms + limit_ms)
+            return None, {}
+        result = self._engines.result(directory, incarnation)
+        if result is not None:
+            return self._engine_ended(run, acts, result)
+        log.warning("run.engine_lost", run_id=run.id, incarnation=incarnation)
+        if self._policy.restarts_lost_engine and incarnation < self._policy.max_incarnations:
+            return EngineLost(), {}
+        failure = failures.of_lost_engine(incarnation)
+        return Failed(failure.reason, failure.message), {}
+
+    def _begin_engine(self, run: RunRow, directory: Path) -> bool:
+        """Open the gateway, take over open tasks, start or adopt the engine. False when the volume is gone."""
+        if self._storage.find(run.uuid) is None:
+            return False
+        place = self._place(run)
+        plan = self._plan(run, place)
+        plan_file = directory / "plan.json"
+        _write(plan_file, orjson.dumps(plan))
+        self._by_uuid[run.uuid] = run.id
+        open_rows = self._store.read(lambda tx: task_rows.open_tasks(tx, run.id))
+        self._tasks.open_run(place, open_rows)
+        self._gateway.open(run.id, directory / "gateway")
+        if run.log_level != "OFF":
+            self._logs.follow_engine(run.account, f"run/{run.id}/engine", directory / "engine.log")
+        self._engines.start(directory, lambda _: self._wake(run.id))
+        return True
+
+    def _engine_ended(
+        self, run: RunRow, acts: _Acts, result: EngineResult
+    ) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        if result.succeeded:
+            return EngineSucceeded(), {}
+        if result.cancelled:
+            return Failed("SERVICE_ERROR", "The workflow engine was stopped from outside the service."), {}
+        reported = result.failure or {}
+        row = None
+        if reported.get("kind") == "task":
+            key, attempt = str(reported.get("task_key")), int(reported.get("task_attempt") or 1)
+            row = self._find_task(run, key, attempt)
+        if row is not None and row.reason is None:
+            # The attempt ended a moment ago and its row is being written: its reason decides what the run says.
+            if not self._tasks.is_quiet(run.id):
+                return None, {}
+            row = self._find_task(run, str(reported.get("task_key")), int(reported.get("task_attempt") or 1))
+        if row is not None and row.reason == Reason.TIMEOUT:
+            return TimedOut(), {"failure_reason": row.failure_reason, "status_message": row.status_message}
+        if row is not None and row.failure_reason is not None:
+            return Failed(row.failure_reason, self._with_output(row.status_message or "", reported)), {}
+        code = reported.get("code")
+        if reported.get("kind") == "stage" and code:
+            return Failed(str(code), str(reported.get("message") or code)), {}
+        if acts.was_full and run.storage_type == StorageType.STATIC:
+            failure = failures.of_full_volume(run.storage_capacity_gib)
+            return Failed(failure.reason, failure.message), {}
+        stream = f"arn:aws:logs:{self._policy.region}:{run.account}:log-group:/aws/omics/WorkflowLog:log-stream:run/{run.id}/engine"
+        failure = failures.of_engine(str(reported.get("message") or "The engine failed."), engine_log_stream=stream)
+        return Failed(failure.reason, failure.message), {}
+
+    def _with_output(self, message: str, reported: Mapping[str, Any]) -> str:
+        said = str(reported.get("message") or "")
+        return message if not said or said in message else f"{message} {said}"[: failures.MESSAGE_LIMIT]
+
+    def _find_task(self, run: RunRow, key: str, attempt: int) -> task_rows.TaskRow | None:
+        row = self._tasks.find_row(run.id, key, attempt)
+        if row is not None:
+            return row
+        return self._store.read(lambda tx: task_rows.find_task_by_key(tx, run.id, run.incarnation, key, attempt))
+
+    def _time_out(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        self._tasks.stop_run(run.id)
+        self._engines.stop(self._directory(run), kill=True)
+        failure = failures.of_run_time(self._policy.run_timeout_seconds)
+        return TimedOut(), {"failure_reason": failure.reason, "status_message": failure.message}
+
+    def _exporting(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        acts = self._acts_of(run.id)
+        if acts.exported is None:
+            if not acts.exporting:
+                acts.exporting = True
+                self._begin_export(run, acts)
+            if acts.exported is None:
+                return None, {}
+        if acts.exported.failure is not None:
+            return Failed(*acts.exported.failure), {}
+        until = (run.started_ms or 0) + int(self._policy.min_running_seconds * 1000)
+        if self._policy.min_running_seconds and self._clock.now_ms() < until:
+            self._wake_at(run.id, until)
+            return None, {}
+        return OutputsExported(), {}
+
+    def _begin_export(self, run: RunRow, acts: _Acts) -> None:
+        directory = self._directory(run)
+        result = self._engines.result(directory, run.incarnation)
+
+        def done(exported: Exported) -> None:
+            acts.exported = exported
+            self._wake(run.id)
+
+        def check() -> tuple[str, str] | None:
+            """Nothing is delivered from a volume that lost writes."""
+            try:
+                self._storage.flush(run.uuid)
+            except VolumeLost as error:
+                failure = failures.of_storage(str(error))
+                return failure.reason, failure.message
+            return None
+
+        succeeded = result is not None and result.succeeded
+        job = ExportJob(
+            run_directory=directory,
+            run_output_uri=run.run_output_uri,
+            exports=result.exports if result is not None and succeeded else (),
+            outputs=result.outputs if result is not None and succeeded else None,
+        )
+        self._note(run, f"Exporting {len(job.exports)} outputs.")
+        self._transfers.export(job, done, check=check)
+
+    def _stopping(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        acts = self._acts_of(run.id)
+        directory = self._directory(run)
+        now_ms = self._clock.now_ms()
+        if acts.stopping_since_ms is None:
+            acts.stopping_since_ms = now_ms
+            self._adopt_for_stop(run)
+            self._tasks.stop_run(run.id)
+            self._engines.stop(directory, kill=True)
+        waited_ms = now_ms - acts.stopping_since_ms
+        if not self._tasks.is_quiet(run.id) or self._engines.is_alive(directory):
+            if waited_ms > CANCEL_GRACE_MS:
+                self._tasks.kill_run(run.id)
+                self._engines.stop(directory, kill=True)
+            self._wake_at(run.id, now_ms + RETRY_MS)
+            return None, {}
+        self._gateway.close(run.id)
+        if not self._engine_log_delivered(run, acts):
+            return None, {}
+        return self._release(run, acts, waited_ms)
+
+    def _adopt_for_stop(self, run: RunRow) -> None:
+        """After a restart: what still runs of this run must be known before it can be ended."""
+        if run.incarnation == 0:
+            return
+        open_rows = self._store.read(lambda tx: task_rows.open_tasks(tx, run.id))
+        if open_rows:
+            self._tasks.open_run(self._place(run), open_rows)
+            self._tasks.close_orphans(run.id, open_rows)
+
+    def _engine_log_delivered(self, run: RunRow, acts: _Acts) -> bool:
+        """engine.log goes to the outputs of every run but a cancelled one."""
+        if run.log_level != "OFF":
+            self._logs.end_engine(run.account, f"run/{run.id}/engine")
+        log_file = self._directory(run) / "engine.log"
+        if run.outcome == RunStatus.CANCELLED or acts.log_exported or not log_file.exists():
+            return True
+        if acts.log_exporting:
+            return False
+
+        def done(exported: Exported) -> None:
+            acts.log_exported = True
+            if exported.failure is not None:
+                log.warning("run.engine_log_not_delivered", run_id=run.id, why=exported.failure[1])
+            self._wake(run.id)
+
+        acts.log_exporting = True
+        self._transfers.export_log(log_file, f"{run.run_output_uri.rstrip('/')}/logs/engine.log", done)
+        return acts.log_exported
+
+    def _release(self, run: RunRow, acts: _Acts, waited_ms: int) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        try:
+            usage = self._storage.destroy(run.uuid)
+        except OSError as error:
+            if waited_ms < RELEASE_PATIENCE_MS:
+                self._wake_at(run.id, self._clock.now_ms() + RETRY_MS)
+                return None, {}
+            log.error("run.release_abandoned", run_id=run.id, error=str(error))
+            return ReleaseAbandoned(), {}
+        if usage is None:
+            return StorageReleased(), {}
+        return StorageReleased(), {"storage_peak_bytes": usage.peak_bytes}
+
+    def _after_end(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        self._forget(run.id)
+        if run.delete_wished_ms is not None:
+            return DeleteRequested(), {}
+        return None, {}
+
+    def _delete(self, run: RunRow) -> None:
+        now_ms = self._clock.now_ms()
+        self._store.write(lambda tx: run_rows.delete_run(tx, run, now_ms=now_ms))
+        log.info("run.deleted", run_id=run.id)
+
+    # ---- reports from elsewhere ----------------------------------------------------------------------------------
+
+    def volume_full(self, run_uuid: str) -> None:
+        """The sampler saw a volume at its limit. A back end that cannot enforce it has the run ended; the others let its tasks fail."""
+        run_id = self._by_uuid.get(run_uuid)
+        if run_id is not None:
+            self._acts_of(run_id).was_full = True
+            self._wake(run_id)
+
+    def stage(self, run_id: int, uri: str) -> None:
+        """An engine asks for an input named at run time."""
+
+        def done(imported: Imported) -> None:
+            if imported.failure is not None:
+                reason, message = imported.failure
+                self._gateway.staged(run_id, uri, {"error": reason, "message": message})
+                return
+            self._gateway.staged(run_id, uri, {"path": imported.staged[uri]})
+
+        run = self._store.read(lambda tx: run_rows.load_run(tx, run_id))
+        if run is None:
+            return
+        digests = orjson.loads(run.resource_digests) if run.resource_digests else {}
+        self._transfers.stage(self._directory(run), uri, digests.get(uri), done)
+
+    def engine_note(self, run_id: int, message: Mapping[str, Any]) -> None:
+        """A note of the engine for the run's log."""
+        run = self._store.read(lambda tx: run_rows.load_run(tx, run_id))
+        text = message.get("message")
+        if run is not None and isinstance(text, str):
+            self._note(run, text[:4096])
+
+    def task_note(self, place: RunPlace, text: str) -> None:
+        """A line about a task for the run's log."""
+        if place.keeps_logs:
+            self._logs.append(place.account, f"run/{place.run_id}", [(self._clock.now_ms(), text)])
+
+    # ---- files and values ----------------------------------------------------------------------------------------
+
+    def _acts_of(self, run_id: int) -> _Acts:
+        with self._acts_lock:
+            return self._acts.setdefault(run_id, _Acts())
+
+    def _forget(self, run_id: int) -> None:
+        with self._acts_lock:
+            self._acts.pop(run_id, None)
+
+    def _directory(self, run: RunRow) -> Path:
+        return self._policy.runs_directory / run.uuid
+
+    def _definition(self, run: RunRow) -> Path:
+        return self._definitions.tree(run.definition_sha256)
+
+    def _uid(self, run: RunRow) -> int:
+        if self._policy.rootless:
+            return os.geteuid()
+        return self._policy.sandbox_uid_base + (run.sandbox_slot or 0)
+
+    def _parameters(self, run: RunRow) -> Mapping[str, Any]:
+        found = orjson.loads(run.parameters) if run.parameters else {}
+        return found if isinstance(found, dict) else {}
+
+    def _declared_inputs(self, run: RunRow) -> Sequence[Mapping[str, Any]]:
+        interface = self._definitions.interface(run.definition_sha256, run.engine, run.main) or {}
+        inputs: Sequence[Mapping[str, Any]] = interface.get("inputs", ())
+        return inputs
+
+    def _environment(self, run: RunRow) -> dict[str, str]:
+        return {
+            "AWS_REGION": self._policy.region,
+            "AWS_WORKFLOW_RUN": f"arn:aws:omics:{self._policy.region}:{run.account}:run/{run.id}",
+            "AWS_WORKFLOW_RUN_ID": str(run.id),
+            "AWS_WORKFLOW_RUN_UUID": run.uuid,
+        }
+
+    def _place(self, run: RunRow) -> RunPlace:
+        return RunPlace(
+            run_id=run.id,
+            run_uuid=run.uuid,
+            account=run.account,
+            incarnation=run.incarnation,
+            priority=run.priority or 0,
+            run_directory=self._directory(run),
+            definition=self._definition(run),
+            rootless=self._policy.rootless,
+            storage_capacity_gib=run.storage_capacity_gib if run.storage_type == StorageType.STATIC else None,
+            environment=self._environment(run),
+            keeps_logs=run.log_level != "OFF",
+        )
+
+    def _plan(self, run: RunRow, place: RunPlace) -> dict[str, Any]:
+        directory = place.run_directory
+        uid = self._uid(run)
+        suffix = "" if run.incarnation == 1 else f"-{run.incarnation}"
+        return {
+            "format": PLAN_FORMAT,
+            "run_id": str(run.id),
+            "run_uuid": run.uuid,
+            "account": run.account,
+            "incarnation": run.incarnation,
+            "engine": run.engine,
+            "main": run.main,
+            "run_directory": str(directory),
+            "base": str(self._policy.data_directory / "sandbox"),
+            "volume": str(place.volume),
+            "definition": str(place.definition),
+            "inputs": str(directory / "inputs"),
+            "gateway": str(directory / "gateway"),
+            "engine_directory": str(directory / "engine"),
+            "log": str(directory / "engine.log"),
+            "uid": uid,
+            "gid": uid if not self._policy.rootless else os.getegid(),
+            "rootless": self._policy.rootless,
+            "workdir": f"/mnt/workflow/{run.uuid}/workdir{suffix}",
+            "parameters": self._parameters(run),
+            "staged": orjson.loads((directory / "staged.json").read_bytes()),
+            "environment": self._environment(run),
+            "task_concurrency": self._policy.task_concurrency,
+            "gateway_patience_seconds": self._policy.gateway_patience_seconds,
+        }
+
+    def _note(self, run: RunRow, text: str) -> None:
+        if run.log_level != "OFF":
+            self._logs.append(run.account, f"run/{run.id}", [(self._clock.now_ms(), text)])
+
+    def _note_move(self, run: RunRow, to: RunState, event: RunEvent) -> None:
+        log.info("run.moved", run_id=run.id, event=type(event).__name__, status=str(to.status), phase=to.phase)
+        if isinstance(event, Failed):
+            self._note(run, f"Run failed: {event.reason}: {event.message}")
+        if to.status is not run.status:
+            self._note(run, f"Run is {to.status}.")
+
+    def _write_manifest(self, run: RunRow, to: RunState, changes: Mapping[str, Any]) -> None:
+        """The run and its tasks as one JSON object a line, once."""
+        if run.log_level == "OFF":
+            return
+        stream = f"manifest/run/{run.id}/{run.uuid}"
+        written, _ = self._logs.read(run.account, stream, 0, 1)
+        if written:
+            return
+        rows = self._store.read(lambda tx: task_rows.tasks_of_run(tx, run.id))
+        now_ms = self._clock.now_ms()
+        lines = manifest_lines(run, to, changes, rows, region=self._policy.region, now_ms=now_ms)
+        self._logs.append(run.account, stream, [(now_ms, line) for line in lines])
+
+    def _clean_up(self, run: RunRow) -> None:
+        """After the end is durable: forget the run and remove its directory. A crash before this leaves it to the sweep at start."""
+        self._tasks.close_run(run.id)
+        self._gateway.close(run.id)
+        self._by_uuid.pop(run.uuid, None)
+        if run.delete_wished_ms is None:
+            self._forget(run.id)
+        shutil.rmtree(self._directory(run), ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
