@@ -58,7 +58,9 @@ create table workflow (
 );
 create index workflow_by_account on workflow (account, id);
 create index workflow_by_name on workflow (account, name, id);
-create index workflow_open on workflow (id) where status = 'CREATING';
+create index workflow_by_type on workflow (account, type, id);
+create index workflow_by_definition on workflow (definition_sha256) where definition_sha256 is not null;
+create index workflow_creating on workflow (id) where status = 'CREATING';
 
 create table run (
     id integer primary key,
@@ -110,17 +112,25 @@ create table run (
     failure_reason text,
     status_message text
 );
-create index run_by_account on run (account, id);
-create index run_by_status on run (account, status, id);
-create index run_by_name on run (account, name, id);
-create index run_by_name_status on run (account, name, status, id);
-create index run_by_group on run (account, run_group_id, id) where run_group_id is not null;
-create index run_by_group_status on run (account, run_group_id, status, id) where run_group_id is not null;
-create index run_by_batch on run (account, batch_id, id) where batch_id is not null;
-create index run_by_batch_status on run (account, batch_id, status, id) where batch_id is not null;
-create index run_pending on run (id) where status = 'PENDING';
-create index run_active on run (id) where status in ('STARTING', 'RUNNING', 'STOPPING');
+-- What clients list is what has no delete wish: such a run leaves these indexes at once, however long its removal takes.
+create index run_by_account on run (account, id) where delete_wished_ms is null;
+create index run_by_status on run (account, status, id) where delete_wished_ms is null;
+create index run_by_name on run (account, name, id) where delete_wished_ms is null;
+create index run_by_name_status on run (account, name, status, id) where delete_wished_ms is null;
+create index run_by_group on run (account, run_group_id, id) where run_group_id is not null and delete_wished_ms is null;
+create index run_by_group_status on run (account, run_group_id, status, id)
+    where run_group_id is not null and delete_wished_ms is null;
+create index run_by_batch on run (account, batch_id, id) where batch_id is not null and delete_wished_ms is null;
+create index run_by_batch_status on run (account, batch_id, status, id) where batch_id is not null and delete_wished_ms is null;
+-- What the scheduler asks for: small whatever the number of ended runs. The lists of statuses are checked against the domain's.
+create index run_pending on run (coalesce(priority, 0) desc, id) where status = 'PENDING';
+create index run_active on run (id) where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
+create index run_to_cancel on run (id)
+    where cancel_wished_ms is not null and status not in ('COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
 create index run_to_delete on run (id) where delete_wished_ms is not null;
+create unique index run_sandbox_slot on run (sandbox_slot) where sandbox_slot is not null;
+-- Which definitions are still named. Eight digits tell them apart well enough for a fifth of the room.
+create index run_by_definition on run (substr(definition_sha256, 1, 8));
 
 create table task (
     id integer primary key,
@@ -130,7 +140,7 @@ create table task (
     incarnation bigint not null,        -- of the run's engine
     key text not null,                  -- the engine's, relative to its working directory
     attempt bigint not null,            -- the engine's retry
-    try bigint not null,                -- ours: LOST and RUNTIME are tried again
+    try_number bigint not null,         -- ours: LOST and RUNTIME are tried again
     name text not null,
     status text not null,               -- TaskStatus; moved by advance() alone
     revision bigint not null,
@@ -154,10 +164,10 @@ create table task (
     failure_reason text,
     status_message text
 );
-create unique index task_by_key on task (run_id, incarnation, key, attempt, try);
+create unique index task_by_key on task (run_id, incarnation, key, attempt, try_number);
 create index task_by_run on task (run_id, id);
 create index task_by_run_status on task (run_id, status, id);
-create index task_open on task (run_id) where status in ('PENDING', 'STARTING', 'RUNNING', 'STOPPING');
+create index task_open on task (run_id, id) where status not in ('COMPLETED', 'FAILED', 'CANCELLED');
 
 create table event (
     -- only: sqlite
@@ -169,11 +179,13 @@ create table event (
     account text not null,
     kind text not null,                 -- run, task, workflow, …
     resource_id text not null,
-    status text not null,
+    status text not null,               -- the new one
+    seq bigint not null,                -- the revision it came with: orders the events of one resource, tells a repeat
     at_ms bigint not null,
-    detail text not null,
+    detail text not null,               -- what the delivery needs when the row is gone
     delivered_ms bigint                 -- null until every sink took it
 );
 create index event_undelivered on event (id) where delivered_ms is null;
+create index event_delivered on event (delivered_ms) where delivered_ms is not null;
 
 insert into counter (kind, value) values ('run', 999999), ('task', 999999), ('workflow', 999999);
