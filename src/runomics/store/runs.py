@@ -33,9 +33,9 @@ class RunRow:
     account: str
     uuid: str
     name: str | None
-    status: str
-    phase: str | None
-    outcome: str | None
+    status: RunStatus
+    phase: RunPhase | None
+    outcome: RunStatus | None
     incarnation: int
     revision: int
     cancel_wished_ms: int | None
@@ -81,12 +81,7 @@ class RunRow:
     @property
     def state(self) -> RunState:
         """What `advance` takes."""
-        return RunState(
-            status=RunStatus(self.status),
-            phase=None if self.phase is None else RunPhase(self.phase),
-            outcome=None if self.outcome is None else RunStatus(self.outcome),
-            incarnation=self.incarnation,
-        )
+        return RunState(self.status, self.phase, self.outcome, self.incarnation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +181,7 @@ _LISTING = Listing(
 
 COLUMNS = statements.columns(RunRow)
 SQL = statements.load("runs", run=RunRow)
+_STATE = slice(COLUMNS.index("status"), COLUMNS.index("outcome") + 1)
 _INSERTED = statements.columns(NewRun)
 _values_of: Callable[[NewRun], tuple[Any, ...]] = operator.attrgetter(*_INSERTED)
 
@@ -212,7 +208,7 @@ def insert_run(tx: Tx, new: NewRun) -> None:
 def find_run(tx: Tx, account: str, run_id: int) -> RunRow | None:
     """The account's run; None when it is another's, missing, or wished away."""
     row = SQL.find_run(tx, account=account, id=run_id)
-    return None if row is None else RunRow(*row)
+    return None if row is None else _run(row)
 
 
 def get_run_columns(tx: Tx, account: str, run_id: int) -> tuple[Any, ...] | None:
@@ -265,12 +261,12 @@ def wish_delete(tx: Tx, account: str, run_id: int, now_ms: int) -> bool:
 def load_run(tx: Tx, run_id: int) -> RunRow | None:
     """Any account's run, wished away or not."""
     row = SQL.load_run(tx, id=run_id)
-    return None if row is None else RunRow(*row)
+    return None if row is None else _run(row)
 
 
 def pending_runs(tx: Tx, limit: int) -> list[RunRow]:
     """PENDING runs of all accounts: highest priority first (none is 0), then the oldest."""
-    return [RunRow(*row) for row in SQL.pending_runs(tx, limit=limit)]
+    return [_run(row) for row in SQL.pending_runs(tx, limit=limit)]
 
 
 def active_run_ids(tx: Tx) -> list[int]:
@@ -317,7 +313,7 @@ def apply_run(tx: Tx, run: RunRow, to: RunState, *, now_ms: int, **columns: Any)
         values["stopped_ms"] = now_ms
     if not update_guarded(tx, "run", values, row_id=run.id, revision=run.revision, status=run.status):
         return False
-    if to.status.value != run.status:
+    if to.status is not run.status:
         add_event(
             tx,
             account=run.account,
@@ -335,14 +331,13 @@ def apply_run(tx: Tx, run: RunRow, to: RunState, *, now_ms: int, **columns: Any)
     return True
 
 
-def delete_run(tx: Tx, run: RunRow) -> bool:
+def delete_run(tx: Tx, run: RunRow, *, now_ms: int) -> bool:
     """Remove a run that has ended and is wished away, with its tasks, and write its DELETED event; True once it is gone.
 
     Long work is many units: of a run with many tasks, one call removes some of them and wakes the scheduler for the next. False
     without a wake: the run is no longer what was read, or nobody wished it away.
     """
-    wished_ms: int | None = SQL.delete_wish(tx, id=run.id, revision=run.revision, status=run.status)
-    if wished_ms is None:
+    if SQL.is_deletable(tx, id=run.id, revision=run.revision, status=run.status) is None:
         return False
     if SQL.delete_tasks_of_run(tx, run_id=run.id, limit=TASKS_PER_DELETE) == TASKS_PER_DELETE:
         tx.wake("run", run.id)
@@ -355,8 +350,7 @@ def delete_run(tx: Tx, run: RunRow) -> bool:
         resource_id=run.id,
         status=RunStatus.DELETED.value,
         seq=run.revision + 1,
-        # For clients it was gone from the wish on.
-        at_ms=wished_ms,
+        at_ms=now_ms,
         detail=_detail(run.uuid),
     )
     return True
@@ -371,6 +365,17 @@ def free_sandbox_slot(tx: Tx) -> int | None:
     """The lowest slot that no run has; None when all are taken. Taken by `apply_run(…, sandbox_slot=…)` in the same unit."""
     used = used_sandbox_slots(tx)
     return next((slot for slot in range(SANDBOX_SLOTS) if slot not in used), None)
+
+
+def _run(row: tuple[Any, ...]) -> RunRow:
+    values = list(row)
+    status, phase, outcome = values[_STATE]
+    values[_STATE] = (
+        RunStatus(status),
+        None if phase is None else RunPhase(phase),
+        None if outcome is None else RunStatus(outcome),
+    )
+    return RunRow(*values)
 
 
 def _detail(uuid: str, failure_reason: str | None = None, status_message: str | None = None) -> str:

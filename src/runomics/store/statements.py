@@ -34,8 +34,8 @@ def load(name: str, **rows: type) -> SimpleNamespace:
 
 
 def columns(row: type) -> tuple[str, ...]:
-    """The columns of the dataclass `row`, in its order."""
-    return tuple(field.name for field in fields(row))
+    """The columns of the dataclass `row`, in its order. A trailing underscore only keeps a field's name from being a keyword."""
+    return tuple(field.name.removesuffix("_") for field in fields(row))
 
 
 def _function(query: Any) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import orjson
@@ -27,9 +27,9 @@ class TaskRow:
     incarnation: int
     key: str
     attempt: int
-    try_number: int
+    try_: int
     name: str
-    status: str
+    status: TaskStatus
     revision: int
     cpus: int
     memory_gib: int
@@ -54,7 +54,7 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """A task that an engine submitted (or that we try again). `try_number` counts our tries from 1."""
+    """A task that an engine submitted (or that we try again). `try_` counts our tries from 1."""
 
     id: int
     account: str
@@ -63,7 +63,7 @@ class NewTask:
     incarnation: int
     key: str
     attempt: int
-    try_number: int = 1
+    try_: int = 1
     name: str
     cpus: int
     memory_gib: int
@@ -101,6 +101,7 @@ APPLIED = frozenset(
 
 COLUMNS = statements.columns(TaskRow)
 SQL = statements.load("tasks", task=TaskRow)
+_STATUS = COLUMNS.index("status")
 _LISTING = Listing(
     table="task",
     columns=COLUMNS,
@@ -116,7 +117,7 @@ _LISTING = Listing(
 def find_task(tx: Tx, account: str, run_id: int, task_id: int) -> TaskRow | None:
     """The task of the account's run; None when there is no such task, or its run is another's or wished away."""
     row = SQL.find_task(tx, account=account, run_id=run_id, id=task_id)
-    return None if row is None else TaskRow(*row)
+    return None if row is None else _task(row)
 
 
 def list_tasks(
@@ -128,16 +129,16 @@ def list_tasks(
     rows, next_id = page(
         tx, _LISTING, scope={"run_id": run_id}, filters={"status": status}, after_id=after_id, limit=limit
     )
-    return [TaskRow(*row) for row in rows], next_id
+    return [_task(row) for row in rows], next_id
 
 
 # ---- for the scheduler -------------------------------------------------------------------------------------------
 
 
-def insert_tasks(tx: Tx, new: Sequence[NewTask]) -> None:
-    """Insert PENDING tasks and their events.
+def insert_tasks(tx: Tx, new: Sequence[NewTask]) -> list[TaskRow]:
+    """Insert PENDING tasks and their events; their rows.
 
-    Raises: Duplicate (from the store): (run, incarnation, key, attempt, try_number) is there already.
+    Raises: Duplicate (from the store): (run, incarnation, key, attempt, try) is there already.
     """
     SQL.insert_tasks(tx, [asdict(task) for task in new])
     for task in new:
@@ -151,29 +152,30 @@ def insert_tasks(tx: Tx, new: Sequence[NewTask]) -> None:
             at_ms=task.created_ms,
             detail=_detail(task.run_id, task.uuid, task.name),
         )
+    return [_as_inserted(task) for task in new]
 
 
 def load_task(tx: Tx, task_id: int) -> TaskRow | None:
     """Any account's task."""
     row = SQL.load_task(tx, id=task_id)
-    return None if row is None else TaskRow(*row)
+    return None if row is None else _task(row)
 
 
 def find_task_by_key(tx: Tx, run_id: int, incarnation: int, key: str, attempt: int) -> TaskRow | None:
     """Our latest try of what the engine calls (key, attempt)."""
     row = SQL.find_task_by_key(tx, run_id=run_id, incarnation=incarnation, key=key, attempt=attempt)
-    return None if row is None else TaskRow(*row)
+    return None if row is None else _task(row)
 
 
 def open_tasks(tx: Tx, run_id: int | None = None) -> list[TaskRow]:
     """Tasks that have not ended, of one run or of all, by run and id."""
     rows = SQL.open_tasks(tx) if run_id is None else SQL.open_tasks_of_run(tx, run_id=run_id)
-    return [TaskRow(*row) for row in rows]
+    return [_task(row) for row in rows]
 
 
 def tasks_of_run(tx: Tx, run_id: int) -> list[TaskRow]:
     """All tasks of a run, ascending by id. For the manifest; on a reading thread, since there may be many."""
-    return [TaskRow(*row) for row in SQL.tasks_of_run(tx, run_id=run_id)]
+    return [_task(row) for row in SQL.tasks_of_run(tx, run_id=run_id)]
 
 
 def apply_task(tx: Tx, task: TaskRow, to: TaskStatus, *, now_ms: int, **columns: Any) -> bool:
@@ -193,7 +195,7 @@ def apply_task(tx: Tx, task: TaskRow, to: TaskStatus, *, now_ms: int, **columns:
         values.setdefault("stopped_ms", now_ms)
     if not update_guarded(tx, "task", values, row_id=task.id, revision=task.revision, status=task.status):
         return False
-    if to.value != task.status:
+    if to is not task.status:
         add_event(
             tx,
             account=task.account,
@@ -205,6 +207,17 @@ def apply_task(tx: Tx, task: TaskRow, to: TaskStatus, *, now_ms: int, **columns:
             detail=_detail(task.run_id, task.uuid, task.name),
         )
     return True
+
+
+def _task(row: tuple[Any, ...]) -> TaskRow:
+    values = list(row)
+    values[_STATUS] = TaskStatus(values[_STATUS])
+    return TaskRow(*values)
+
+
+def _as_inserted(new: NewTask) -> TaskRow:
+    absent = dict.fromkeys(field.name for field in fields(TaskRow))
+    return TaskRow(**{**absent, **asdict(new), "status": TaskStatus.PENDING, "revision": 1, "has_log": 0})
 
 
 def _detail(run_id: int, uuid: str, name: str) -> str:

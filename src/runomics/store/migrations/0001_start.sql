@@ -140,7 +140,7 @@ create table task (
     incarnation bigint not null,        -- of the run's engine
     key text not null,                  -- the engine's, relative to its working directory
     attempt bigint not null,            -- the engine's retry
-    try_number bigint not null,         -- ours: LOST and RUNTIME are tried again
+    try bigint not null,                -- ours: LOST and RUNTIME are tried again
     name text not null,
     status text not null,               -- TaskStatus; moved by advance() alone
     revision bigint not null,
@@ -164,7 +164,7 @@ create table task (
     failure_reason text,
     status_message text
 );
-create unique index task_by_key on task (run_id, incarnation, key, attempt, try_number);
+create unique index task_by_key on task (run_id, incarnation, key, attempt, try);
 create index task_by_run on task (run_id, id);
 create index task_by_run_status on task (run_id, status, id);
 create index task_open on task (run_id, id) where status not in ('COMPLETED', 'FAILED', 'CANCELLED');

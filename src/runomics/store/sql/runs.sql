@@ -49,9 +49,10 @@ select id from run where delete_wished_ms is not null order by id;
 -- name: used_sandbox_slots()
 select sandbox_slot from run where sandbox_slot is not null order by sandbox_slot;
 
--- name: delete_wish(id, revision, status)$
-select delete_wished_ms from run
-where id = :id and revision = :revision and status = :status and status in ('COMPLETED', 'FAILED', 'CANCELLED');
+-- name: is_deletable(id, revision, status)$
+select 1 from run
+where id = :id and revision = :revision and status = :status and delete_wished_ms is not null
+    and status in ('COMPLETED', 'FAILED', 'CANCELLED');
 
 -- name: delete_tasks_of_run(run_id, limit)!
 delete from task where id in (select id from task where run_id = :run_id order by id limit :limit);

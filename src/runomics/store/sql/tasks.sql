@@ -1,9 +1,9 @@
--- name: insert_tasks(id, account, run_id, uuid, incarnation, key, attempt, try_number, name, cpus, memory_gib, gpus, instance_type, image, image_digest, source_image, cache_hit, cache_s3_uri, created_ms)*!
+-- name: insert_tasks(id, account, run_id, uuid, incarnation, key, attempt, try_, name, cpus, memory_gib, gpus, instance_type, image, image_digest, source_image, cache_hit, cache_s3_uri, created_ms)*!
 insert into task (
-    id, account, run_id, uuid, incarnation, key, attempt, try_number, name, status, revision, cpus, memory_gib, gpus,
+    id, account, run_id, uuid, incarnation, key, attempt, try, name, status, revision, cpus, memory_gib, gpus,
     instance_type, image, image_digest, source_image, has_log, cache_hit, cache_s3_uri, created_ms
 ) values (
-    :id, :account, :run_id, :uuid, :incarnation, :key, :attempt, :try_number, :name, 'PENDING', 1, :cpus, :memory_gib, :gpus,
+    :id, :account, :run_id, :uuid, :incarnation, :key, :attempt, :try_, :name, 'PENDING', 1, :cpus, :memory_gib, :gpus,
     :instance_type, :image, :image_digest, :source_image, 0, :cache_hit, :cache_s3_uri, :created_ms
 );
 
@@ -21,7 +21,7 @@ select {task} from task where id = :id;
 -- name: find_task_by_key(run_id, incarnation, key, attempt)^
 select {task} from task
 where run_id = :run_id and incarnation = :incarnation and key = :key and attempt = :attempt
-order by try_number desc limit 1;
+order by try desc limit 1;
 
 -- name: open_tasks()
 select {task} from task where status not in ('COMPLETED', 'FAILED', 'CANCELLED') order by run_id, id;
