@@ -13,6 +13,9 @@ from enum import StrEnum
 EXTENSIONS: Mapping[str, str] = {"WDL": ".wdl", "NEXTFLOW": ".nf", "CWL": ".cwl"}
 """Engine → extension of its definition files. Source: guide, workflow-defn-packaging."""
 
+MAIN_BYTES = 200
+"""Of the main file's path: it stands in the name of another file."""
+
 _SHOWN = 5
 
 
@@ -170,7 +173,15 @@ def choose(names: Iterable[str], *, engine: str | None, main: str | None) -> Cho
     Raises:
         Refused: no definition file, several engines' files, or several candidates for main.
     """
-    files = list(names)
+    choice = _choose(list(names), engine, main)
+    if len(choice.main.encode()) > MAIN_BYTES:
+        raise Refused(
+            f"The path of the main file '{choice.main}' is longer than {MAIN_BYTES} bytes. Move it nearer to the root."
+        )
+    return choice
+
+
+def _choose(files: Sequence[str], engine: str | None, main: str | None) -> Choice:
     if main is not None:
         return _given_main(files, engine, main)
     candidates = _candidates(files, engine)

@@ -2,7 +2,7 @@
 
     <root>/<sha256 of the archive>/archive.zip        the bytes as they came
                                   /tree/              unpacked; files 0644, folders 0755
-                                  /interface.json     what inspection found (docs/dev/formats.md)
+                                  /interface-<engine>-<main, / as ~>.json    what inspection found (docs/dev/formats.md)
     <root>/.incoming-*                                being written; swept at start
 
 Everything appears by rename, so what exists is whole. Workflows with the same archive share a folder.
@@ -108,31 +108,27 @@ class Definitions:
 
     # ---- interfaces
 
+    def interface_path(self, sha256: str, engine: str, main: str) -> Path:
+        return self.root / sha256 / f"interface-{engine}-{main.replace('/', '~')}.json"
+
     def interface(self, sha256: str, engine: str, main: str) -> Mapping[str, Any] | None:
         """What inspection found in this archive for this engine and main file; None when it was not looked at yet."""
-        for path in self._interfaces(sha256, engine, main):
-            found = _read_json(path)
-            if found and (found.get("format"), found.get("engine"), found.get("main")) == (_FORMAT, engine, main):
-                return found
-        return None
+        try:
+            found = orjson.loads(self.interface_path(sha256, engine, main).read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None
+        wanted = {"format": _FORMAT, "engine": engine, "main": main}
+        return found if isinstance(found, dict) and wanted.items() <= found.items() else None
 
     def keep_interface(self, sha256: str, interface: Mapping[str, Any]) -> None:
-        """Store what inspection found. The first engine and main of an archive is `interface.json`, others stand beside it."""
-        first, other = self._interfaces(sha256, interface["engine"], interface["main"])
-        taken = _read_json(first)
-        is_ours = taken is None or (taken.get("engine"), taken.get("main")) == (interface["engine"], interface["main"])
-        path = first if is_ours else other
+        """Store what inspection found, beside what it found for other engines and main files of the same archive."""
+        path = self.interface_path(sha256, interface["engine"], interface["main"])
         descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.root)
         with os.fdopen(descriptor, "wb") as file:
             file.write(orjson.dumps({"format": _FORMAT, **interface}))
             file.flush()
             os.fsync(file.fileno())
         os.rename(name, path)
-
-    def _interfaces(self, sha256: str, engine: str, main: str) -> tuple[Path, Path]:
-        folder = self.root / sha256
-        key = hashlib.sha256(f"{engine}\0{main}".encode()).hexdigest()[:16]
-        return folder / "interface.json", folder / f"interface.{key}.json"
 
     # ---- going
 
@@ -160,14 +156,6 @@ def _fresh_directory(root: Path) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        document = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Who asks, when, and of which server: everything an operation may know besides the request and the database. Server process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runomics.domain.limits import Limits
+from runomics.domain.storage import RunStorage
+from runomics.store.definitions import Definitions
+from runomics.store.runs import RunRow
+
+
+def _no_reason(run: RunRow) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One server, the same for every request.
+
+    `page_key` signs page tokens. `export_url(path, expires_ms)` makes a URL that anyone may GET until then; its path starts with
+    `definition/` or `readme/`. `waiting_reason(run)` says why a PENDING run waits, for GetRun's statusMessage.
+    """
+
+    region: str
+    definitions: Definitions
+    page_key: bytes
+    export_url: Callable[[str, int], str]
+    default_storage_type: str = "STATIC"
+    default_static_capacity_gib: int = 1200
+    export_seconds: int = 3600
+    limits: Limits = field(default_factory=Limits)
+    waiting_reason: Callable[[RunRow], str | None] = _no_reason
+
+    @property
+    def default_storage(self) -> RunStorage:
+        return RunStorage(self.default_storage_type, self.default_static_capacity_gib)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One request's signer and moment. `now_ms` is UTC epoch milliseconds, `account` 12 digits."""
+
+    account: str
+    principal_arn: str
+    access_key_id: str
+    request_id: str
+    now_ms: int
+    site: Site

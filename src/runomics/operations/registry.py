@@ -1,0 +1,47 @@
+"""Every operation this server has, by the name the API gives it. Server process; read once at start.
+
+What is not here is answered with NotSupportedOperationException by the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runomics.operations import runs, tasks, workflows
+from runomics.operations.caller import Caller
+from runomics.store.database import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An operation as data. `writes`: it is a unit of the writer. `prepare(caller, request)` does file work before, on a pool
+    thread, and gives the request that `function` gets.
+    """
+
+    name: str
+    function: Callable[[Tx, Caller, Any], dict[str, Any] | None]
+    writes: bool = False
+    prepare: Callable[[Caller, Any], Any] | None = None
+
+
+OPERATIONS: tuple[Registered, ...] = (
+    Registered("CancelRun", runs.cancel_run, writes=True),
+    Registered("CreateWorkflow", workflows.create_workflow, writes=True, prepare=workflows.store_definition),
+    Registered("DeleteRun", runs.delete_run, writes=True),
+    Registered("DeleteWorkflow", workflows.delete_workflow, writes=True),
+    Registered("GetRun", runs.get_run),
+    Registered("GetRunTask", tasks.get_run_task),
+    Registered("GetWorkflow", workflows.get_workflow),
+    Registered("ListRunTasks", tasks.list_run_tasks),
+    Registered("ListRuns", runs.list_runs),
+    Registered("ListWorkflows", workflows.list_workflows),
+    Registered("StartRun", runs.start_run, writes=True),
+    Registered("UpdateWorkflow", workflows.update_workflow, writes=True),
+)
+
+
+def handlers() -> Mapping[str, Registered]:
+    """Operation name → what serves it."""
+    return {operation.name: operation for operation in OPERATIONS}
