@@ -220,7 +220,10 @@ class EngineResult:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a definition says of itself. `failure` set means the workflow is FAILED with that text."""
+    """What a definition says of itself. `failure` set means the workflow is FAILED with that text.
+
+    `workflow_name` is the workflow's own name, which WDL parameters may be qualified with; empty when they may not.
+    """
 
     engine: str
     main: str
@@ -228,6 +231,7 @@ class Inspection:
     outputs: Sequence[Mapping[str, Any]] = ()
     message: str = ""
     failure: str | None = None
+    workflow_name: str = ""
 
 
 class EngineHost(Protocol):

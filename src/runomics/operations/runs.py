@@ -90,7 +90,7 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         source_run_id=None if source is None else source.id,
         priority=wanted.get("priority"),
         # An ACTIVE workflow has all three.
-        engine=cast("str", workflow.engine),
+        engine=host_engine(cast("str", workflow.engine)),
         main=cast("str", workflow.main),
         digest=f"sha256:{workflow.definition_sha256}",
         definition_sha256=cast("str", workflow.definition_sha256),

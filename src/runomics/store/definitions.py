@@ -86,7 +86,7 @@ class Definitions:
 
     # ---- trees
 
-    def unpack(self, sha256: str, fill: Callable[[Path], None]) -> Path:
+    def unpack(self, sha256: str, fill: Callable[[Path], object]) -> Path:
         """The tree of an archive, made by `fill(empty directory)` unless it is there; durable when it is.
 
         Whatever `fill` raises leaves nothing behind.

@@ -1,0 +1,218 @@
+"""Takes workflows from CREATING to ACTIVE or FAILED: fetch, unpack, choose engine and main, inspect. Worker threads of the server.
+
+Every act can be repeated: archives and trees are kept by content, inspections beside them, and the row moves by `advance()` under guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import structlog
+
+from runomics.domain.limits import Limits
+from runomics.domain.packaging import Choice, Refused, choose, host_engine
+from runomics.domain.parameters import derive_template
+from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, advance
+from runomics.ports import (
+    Clock,
+    EngineHost,
+    Inspection,
+    ObjectChanged,
+    ObjectForbidden,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectStore,
+)
+from runomics.scheduler import archive
+from runomics.store import catalog
+from runomics.store.catalog import WorkflowRow
+from runomics.store.database import SqliteStore
+from runomics.store.definitions import Definitions
+
+log = structlog.get_logger()
+
+INSPECTION_SECONDS = 20.0
+"""For the inspection alone; clients wait 30 s for the whole. Source: model, waiter WorkflowActive (10 tries, 3 s apart)."""
+
+MESSAGE_LETTERS = 8_000
+FETCH_TRIES = 3
+
+NO_INPUTS = "No input parameters were found in the workflow definition."
+
+
+class Register:
+    """Examines new workflows. `step` may run on several threads at once, for different workflows."""
+
+    def __init__(
+        self,
+        *,
+        store: SqliteStore,
+        definitions: Definitions,
+        engine_host: EngineHost,
+        objects: ObjectStore,
+        clock: Clock,
+        limits: Limits,
+        inspection_seconds: float = INSPECTION_SECONDS,
+    ) -> None:
+        self._store = store
+        self._definitions = definitions
+        self._engine_host = engine_host
+        self._objects = objects
+        self._clock = clock
+        self._limits = limits
+        self._inspection_seconds = inspection_seconds
+
+    def step(self, workflow_id: int) -> None:
+        """Bring the workflow to ACTIVE or FAILED, whatever its definition does. Idempotent.
+
+        Raises:
+            StoreUnavailable: the outcome could not be written; the workflow is still CREATING.
+        """
+        row = self._store.read(lambda tx: catalog.load_workflow(tx, workflow_id))
+        if row is None or row.status != WorkflowStatus.CREATING:
+            return
+        columns: dict[str, Any] = {}
+        event = WorkflowEvent.REGISTERED
+        try:
+            columns["status_message"] = self._examine(row, columns)
+        except Refused as refusal:
+            event = WorkflowEvent.REFUSED
+            columns["status_message"] = str(refusal)
+        except Exception as error:
+            log.exception("register.failed", workflow_id=workflow_id)
+            event = WorkflowEvent.REFUSED
+            columns["status_message"] = (
+                f"The definition could not be examined because of a fault of this server ({error}). Create the workflow again; "
+                f"if it fails again, the server's log has workflow {workflow_id}."
+            )
+        columns["status_message"] = _cut(columns["status_message"])
+        to = advance(WorkflowStatus(row.status), event)
+        now_ms = self._clock.now_ms()
+        if self._store.write(lambda tx: catalog.apply_workflow(tx, row, to, now_ms=now_ms, **columns)):
+            log.info("register.done", workflow_id=workflow_id, status=str(to), milliseconds=now_ms - row.created_ms)
+
+    def _examine(self, row: WorkflowRow, columns: dict[str, Any]) -> str | None:
+        """Fill in what is found, as it is found; the statusMessage of the ACTIVE workflow.
+
+        Raises:
+            Refused: the workflow is FAILED for this reason.
+        """
+        extra = orjson.loads(row.extra)
+        sha256 = row.definition_sha256 or self._fetch_archive(row.definition_uri or "")
+        columns["definition_sha256"] = sha256
+        if "readmeUri" in extra:
+            columns["readme"] = self._fetch_text("readmeUri", extra["readmeUri"], self._limits.readme_bytes)
+        if "containerRegistryMapUri" in extra:
+            extra["containerRegistryMap"] = self._fetch_registry_map(extra["containerRegistryMapUri"])
+        choice = self._choose(row, sha256)
+        columns.update(engine=choice.engine, main=choice.main)
+        found = self._inspect(sha256, choice)
+        if found["workflow_name"]:
+            extra["workflowName"] = found["workflow_name"]
+        columns["extra"] = orjson.dumps(extra).decode()
+        if row.template_given:
+            return found["message"] or None
+        template = derive_template(found["inputs"])
+        if len(template) > self._limits.template_entries:
+            raise Refused(
+                f"The workflow has {len(template)} input parameters; the limit is {self._limits.template_entries}. "
+                "Give a parameterTemplate with those that runs may set."
+            )
+        columns["parameter_template"] = orjson.dumps(template).decode()
+        message = found["message"] if template else f"{found['message']}\n{NO_INPUTS}".lstrip("\n")
+        return message or None
+
+    # ---- what lies in buckets
+
+    def _fetch_archive(self, uri: str) -> str:
+        for _ in range(FETCH_TRIES):
+            try:
+                return self._receive(self._objects.head(uri))
+            except ObjectChanged:
+                continue
+            except (ObjectMissing, ObjectForbidden) as error:
+                raise Refused(_unreadable("definitionUri", uri, error)) from error
+        raise Refused(f"definitionUri {uri} changed while it was read. Create the workflow again when it is written.")
+
+    def _receive(self, info: ObjectInfo) -> str:
+        limit_bytes = self._limits.definition_uri_bytes
+        if info.size_bytes > limit_bytes:
+            raise Refused(
+                f"definitionUri {info.uri} has {info.size_bytes} bytes; the limit is {limit_bytes}. Leave out what is not needed."
+            )
+        return self._definitions.receive(lambda descriptor: self._objects.download(info, descriptor))
+
+    def _fetch_text(self, member: str, uri: str, limit_bytes: int) -> str:
+        try:
+            return self._objects.read_bytes(uri, limit_bytes).decode("utf-8")
+        except (ObjectMissing, ObjectForbidden) as error:
+            raise Refused(_unreadable(member, uri, error)) from error
+        except UnicodeDecodeError as error:
+            raise Refused(f"{member} {uri} is not UTF-8 text. Store it as UTF-8.") from error
+        except ValueError as error:
+            raise Refused(f"{member} {uri} has more than {limit_bytes} bytes. Shorten it.") from error
+
+    def _fetch_registry_map(self, uri: str) -> Mapping[str, Any]:
+        text = self._fetch_text("containerRegistryMapUri", uri, self._limits.registry_map_bytes)
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise Refused(f"containerRegistryMapUri {uri} is not JSON: {error}.") from error
+        if not isinstance(document, dict):
+            raise Refused(
+                f"containerRegistryMapUri {uri} is not a JSON object with registryMappings and imageMappings."
+            )
+        return {name: document[name] for name in ("registryMappings", "imageMappings") if name in document}
+
+    # ---- what the archive holds
+
+    def _choose(self, row: WorkflowRow, sha256: str) -> Choice:
+        names = archive.names(self._definitions.archive(sha256), self._limits.archive)
+        choice = choose(names, engine=row.engine, main=row.main)
+        engine = host_engine(choice.engine)
+        why_not = self._engine_host.engines().get(engine, "this server was built without it")
+        if why_not:
+            raise Refused(f"engine {choice.engine} is not installed on this server: {why_not}")
+        return choice
+
+    def _inspect(self, sha256: str, choice: Choice) -> Mapping[str, Any]:
+        """What inspection says, as interface.json has it; looked at once for each archive, engine and main."""
+        engine = host_engine(choice.engine)
+        kept = self._definitions.interface(sha256, engine, choice.main)
+        if kept is not None and self._definitions.tree(sha256).is_dir():
+            return kept
+        source = self._definitions.archive(sha256)
+        limits = self._limits.archive
+        tree = self._definitions.unpack(sha256, lambda directory: archive.unpack(source, directory, limits))
+        found = self._engine_host.inspect(engine, tree, choice.main, self._inspection_seconds)
+        if found.failure is not None:
+            raise Refused(found.failure)
+        interface = _interface(found, engine, choice.main)
+        self._definitions.keep_interface(sha256, interface)
+        return interface
+
+
+def _interface(found: Inspection, engine: str, main: str) -> dict[str, Any]:
+    return {
+        **asdict(found),
+        "engine": engine,
+        "main": main,
+        "inputs": [dict(item) for item in found.inputs],
+        "outputs": [dict(item) for item in found.outputs],
+    }
+
+
+def _unreadable(member: str, uri: str, error: Exception) -> str:
+    what = "does not exist" if isinstance(error, ObjectMissing) else "may not be read"
+    return (
+        f"{member} {uri} {what}. Put the object there, or allow this server to read it, and create the workflow again."
+    )
+
+
+def _cut(message: str | None) -> str | None:
+    if message is None or len(message) <= MESSAGE_LETTERS:
+        return message
+    return message[:MESSAGE_LETTERS] + "…"
