@@ -11,16 +11,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from runomics.domain.admission import PendingRun, admit_runs, waiting_reason
 from runomics.domain.run import Admitted, RunStatus, advance
 from runomics.ports import Clock, StorageType
+from runomics.store import catalog, tokens
 from runomics.store import events as event_rows
 from runomics.store import runs as run_rows
-from runomics.store import tokens
-from runomics.store.database import SqliteStore, StoreUnavailable
+from runomics.store.database import SqliteStore, StoreUnavailable, Tx
 from runomics.store.runs import RunRow
 
 log = structlog.get_logger()
@@ -77,7 +78,7 @@ class Scheduler:
         self._step_run, self._step_workflow = step_run, step_workflow
         for kind, count in (("run", self._policy.step_threads), ("workflow", self._policy.register_threads)):
             for number in range(count):
-                self._spawn(lambda kind=kind: self._work(kind), f"step-{kind}-{number}")
+                self._spawn(partial(self._work, kind), f"step-{kind}-{number}")
         self._spawn(self._keep_time, "scheduler")
 
     def stop(self) -> None:
@@ -219,14 +220,15 @@ class Scheduler:
 
     def _take_up(self) -> None:
         """What was open when the last server ended."""
-        active, to_delete, creating = self._store.read(
-            lambda tx: (run_rows.active_run_ids(tx), run_rows.runs_to_delete(tx), run_rows.creating_workflow_ids(tx))
+        run_ids = self._store.read(
+            lambda tx: [*run_rows.active_run_ids(tx), *run_rows.runs_to_cancel(tx), *run_rows.runs_to_delete(tx)]
         )
+        creating = self._store.read(catalog.creating_workflows)
         with self._lock:
-            for run_id in [*active, *to_delete]:
+            for run_id in run_ids:
                 self._enqueue("run", run_id)
-            for workflow_id in creating:
-                self._enqueue("workflow", workflow_id)
+            for workflow in creating:
+                self._enqueue("workflow", workflow.id)
             self._want_admission()
 
     def _admit(self) -> None:
@@ -254,7 +256,7 @@ class Scheduler:
     def _start(self, run: RunRow) -> None:
         now_ms = self._clock.now_ms()
 
-        def unit(tx: run_rows.Tx) -> bool:
+        def unit(tx: Tx) -> bool:
             slot = _free_slot(run_rows.used_sandbox_slots(tx))
             to = advance(run.state, Admitted())
             return run_rows.apply_run(tx, run, to, now_ms=now_ms, sandbox_slot=slot)

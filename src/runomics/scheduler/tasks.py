@@ -35,7 +35,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """What an operator decides about tasks. `host_*` is what they may use at once; `oversize`: clamp or fail; `unknown_images`: fail or host."""
+    """What an operator decides about tasks. `host_*`: what they may use at once; `oversize`: clamp, fail; `unknown_images`: fail, host."""
 
     host_cpus: float
     host_memory_bytes: int
