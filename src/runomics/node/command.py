@@ -1,0 +1,30 @@
+"""The command line of the packed `node` folder: launch, supervise, detect, probe. Runs in a process of its own.
+
+`launch FD` is the task launcher on the socket FD; `supervise DIRECTORY` supervises one attempt in the foreground (the body of a
+batch job); `detect PARENT` prints the cgroup driver as JSON; `probe PARENT BWRAP` prints what `doctor` wants to know.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from . import delegation, launcher, probe, supervisor
+
+USAGE = "usage: node.pyz launch FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code of the command in `arguments`."""
+    if len(arguments) == 2 and arguments[0] == "launch":
+        return launcher.main(int(arguments[1]))
+    if len(arguments) == 2 and arguments[0] == "supervise":
+        return supervisor.main(arguments[1])
+    if len(arguments) == 2 and arguments[0] == "detect":
+        json.dump(delegation.detect(arguments[1])._asdict(), sys.stdout)
+        return 0
+    if len(arguments) == 3 and arguments[0] == "probe":
+        json.dump(probe.findings(arguments[1], arguments[2]), sys.stdout)
+        return 0
+    sys.stderr.write(USAGE + "\n")
+    return 2

@@ -1,0 +1,88 @@
+"""The Linux calls that Python lacks, through ctypes. Used by the task launcher, the supervisor and the process that becomes bwrap."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+OPENAT2 = 437
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x02, 0x04, 0x08
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_REC, MS_SLAVE = 0x4000, 1 << 19
+
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def open_beneath(directory: int, path: str, flags: int, mode: int = 0o644) -> int:
+    """A descriptor (close-on-exec) of `path` below the open `directory`: no links, no magic links, no way up.
+
+    Raises:
+        OSError: ELOOP for a link on the way, EXDEV for a path that leaves the directory, and what open(2) says.
+    """
+    how = struct.pack(
+        "QQQ",
+        flags | os.O_CLOEXEC,
+        mode if flags & os.O_CREAT else 0,
+        RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    )
+    result = _libc.syscall(
+        ctypes.c_long(OPENAT2), ctypes.c_int(directory), os.fsencode(path), how, ctypes.c_size_t(len(how))
+    )
+    return _checked(result, path)
+
+
+def _prctl(option: int, value: int) -> None:
+    zero = ctypes.c_ulong(0)
+    _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), f"prctl {option}")
+
+
+def become_subreaper() -> None:
+    """Orphans among our descendants become our children, so that we can wait for them."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent: int, signal_number: int) -> None:
+    """Get `signal_number` when `parent` (our parent) dies; end now when it is dead already."""
+    _prctl(PR_SET_PDEATHSIG, signal_number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def set_name(name: str) -> None:
+    """The process's name in ps and top, at most 15 bytes."""
+    _libc.prctl(ctypes.c_int(PR_SET_NAME), os.fsencode(name)[:15] + b"\0")
+
+
+def unshare(flags: int) -> None:
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None) -> None:
+    """mount(2). Raises: OSError with the target as its file name."""
+
+    def text(value: str | None) -> bytes | None:
+        return None if value is None else os.fsencode(value)
+
+    result = _libc.mount(text(source), os.fsencode(target), text(kind), ctypes.c_ulong(flags), text(data))
+    _checked(result, target)
+
+
+def become_root_of_new_user_namespace() -> None:
+    """Enter a user namespace in which we, and only we, are uid 0 and gid 0."""
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)

@@ -1,0 +1,44 @@
+"""running.json and result.json of an attempt, written by its supervisor (or by the one that sweeps after it). Readers see whole files."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+FORMAT = 1
+RUNNING, RESULT = "running.json", "result.json"
+
+
+def write_running(directory: str, started_ms: int) -> None:
+    """Say that the attempt's container was started."""
+    _replace(directory, RUNNING, {"format": FORMAT, "started_ms": started_ms}, durable=False)
+
+
+def write_result(directory: str, members: dict[str, Any]) -> None:
+    """End the attempt: the file's appearance is the end."""
+    _replace(directory, RESULT, {"format": FORMAT, **members}, durable=True)
+
+
+def has_result(directory: str) -> bool:
+    """Whether the attempt has ended."""
+    return os.path.exists(f"{directory}/{RESULT}")
+
+
+def started_ms(directory: str) -> int | None:
+    """When the container was started; None when it was not, or the file is broken."""
+    try:
+        with open(f"{directory}/{RUNNING}") as file:
+            return int(json.load(file)["started_ms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _replace(directory: str, name: str, document: dict[str, Any], *, durable: bool) -> None:
+    temporary = f"{directory}/{name}.{os.getpid()}"
+    with open(temporary, "w") as file:
+        json.dump(document, file)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    os.rename(temporary, f"{directory}/{name}")
