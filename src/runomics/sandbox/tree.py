@@ -1,4 +1,4 @@
-"""The file tree of a sandboxed process: a small root made of binds, entered by pivot_root. Runs in the run process, before rights are dropped.
+"""The file tree of a sandboxed process: a small root of binds, entered by pivot_root. Runs in the run process before it drops its rights.
 
 Nothing of the host is there unless it is listed here: default deny, by absence.
 """

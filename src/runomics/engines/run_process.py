@@ -1,0 +1,203 @@
+"""The life of a run process from its fork to its result: claim, log, sandbox, engine, result.json. Also of an inspection process.
+
+Forked by the launcher as pid 1 of a new pid namespace. Whatever happens after the claim ends in result.json or, when the
+process is killed, in nothing, which the server takes as a lost engine.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from runomics.engines import outcome as outcomes
+from runomics.engines import plan as plans
+from runomics.engines.gateway_client import Gateway, GatewayLost
+from runomics.engines.outcome import Failure, Outcome
+from runomics.engines.plan import Plan
+from runomics.engines.wdl import host as wdl_host
+from runomics.engines.wdl import inspect as wdl_inspect
+from runomics.sandbox import linux, rights, tree
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class StopRequest:
+    """Set by TERM, INT or HUP. Without a handler pid 1 of a pid namespace never sees them."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def install(self) -> None:
+        """Listen from now on; the engine may put its own handlers on top later."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One language: what the launcher warms, what a run process calls."""
+
+    version: str
+    run: Callable[[Plan, Gateway, StopRequest], Outcome]
+    inspect: Callable[[str, str], Mapping[str, Any]]
+
+
+ENGINES: Mapping[str, Engine] = {
+    "WDL": Engine(version=wdl_host.VERSION, run=wdl_host.run, inspect=wdl_inspect.inspect),
+}
+
+
+def warm() -> None:
+    """Do in the launcher, once, what every engine would do first."""
+    wdl_host.warm()
+
+
+def claim(run_directory: str, incarnation: int) -> bool:
+    """Make `pid.<incarnation>`; False when another process has it already.
+
+    Must be called while /proc is still the host's: the file holds the pid the server can signal.
+    """
+    me = linux.own_identity()
+    final = f"{run_directory}/pid.{incarnation}"
+    temporary = f"{final}.{me.pid}.tmp"
+    with open(temporary, "w", encoding="ascii") as file:
+        file.write(f"{me.pid} {me.start_time} {me.boot_id} {incarnation}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def run(plan_path: str) -> int:
+    """The whole of a run process; its exit code. Leaves silently when this incarnation was claimed before."""
+    stop = StopRequest()
+    stop.install()
+    plan = plans.read(plan_path)
+    if not claim(plan.run_directory, plan.incarnation):
+        return 0
+    _log_to(plan.log)
+    linux.set_process_name(f"run-{plan.run_id}")
+    inside = _Place(plan.engine_directory)
+    engine = ENGINES.get(plan.engine)
+    version = engine.version if engine else ""
+    try:
+        _prepare_engine_directory(plan.engine_directory, uid=plan.uid, gid=plan.gid, rootless=plan.rootless)
+        tree.build(_run_tree(plan), after_pivot=lambda: inside.move(tree.ENGINE))
+        rights.drop(uid=plan.uid, gid=plan.gid, rootless=plan.rootless, limits=rights.Limits())
+        _settle(dict(plan.environment))
+        if engine is None:
+            raise LookupError(f"engine {plan.engine} is not part of this server")
+        gateway = Gateway(
+            tree.GATEWAY,
+            engine=plan.engine,
+            version=version,
+            incarnation=plan.incarnation,
+            patience_seconds=plan.gateway_patience_seconds,
+        )
+        ended = engine.run(plan, gateway, stop)
+    except GatewayLost as error:
+        sys.stderr.write(f"leaving: {error}\n")
+        return 1
+    except BaseException as error:
+        traceback.print_exc()
+        what = "the engine could not be isolated" if isinstance(error, OSError) else "the engine failed unexpectedly"
+        ended = Outcome(outcomes.FAILED, failure=Failure("engine", f"{what}: {error}"))
+    written = outcomes.document(ended, incarnation=plan.incarnation, engine_version=version)
+    outcomes.write_durably(f"{inside.directory}/result.json", written)
+    return 0
+
+
+def inspect(request_path: str) -> int:
+    """The whole of an inspection process; leaves interface.json, or nothing when it was cut short."""
+    with open(request_path, encoding="utf-8") as file:
+        request = json.load(file)
+    uid, gid, rootless = request["uid"], request["gid"], request["rootless"]
+    _log_to(request["log"])
+    linux.set_process_name("inspect")
+    _prepare_engine_directory(request["engine_directory"], uid=uid, gid=gid, rootless=rootless)
+    shown = tree.Tree(
+        base=request["base"],
+        engine=request["engine_directory"],
+        uid=uid,
+        gid=gid,
+        definition=request["definition"],
+    )
+    tree.build(shown)
+    limits = rights.Limits(
+        open_files=256,
+        processes=64,
+        address_space_bytes=request["address_space_bytes"],
+        cpu_seconds=request["cpu_seconds"],
+        file_bytes=64 * 1024 * 1024,
+    )
+    rights.drop(uid=uid, gid=gid, rootless=rootless, limits=limits, capabilities=0)
+    _settle({})
+    found = ENGINES[request["engine"]].inspect(tree.DEFINITION, request["main"])
+    outcomes.write_durably(f"{tree.ENGINE}/interface.json", found)
+    return 0
+
+
+class _Place:
+    """A directory whose path changes when the process moves into its own tree."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def move(self, directory: str) -> None:
+        self.directory = directory
+
+
+def _run_tree(plan: Plan) -> tree.Tree:
+    return tree.Tree(
+        base=plan.base,
+        engine=plan.engine_directory,
+        uid=plan.uid,
+        gid=plan.gid,
+        volume=plan.volume,
+        definition=plan.definition,
+        inputs=plan.inputs,
+        gateway=plan.gateway,
+    )
+
+
+def _prepare_engine_directory(path: str, *, uid: int, gid: int, rootless: bool) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if not rootless:
+        os.chown(path, uid, gid)
+
+
+def _log_to(path: str) -> None:
+    """Send everything printed from now on to the run's log, and keep no other descriptor of the launcher."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    linux.close_from(3)
+
+
+def _settle(environment: dict[str, str]) -> None:
+    """The engine's view of the world: a clean environment, a fresh temporary directory, garbage collection on."""
+    os.environ.clear()
+    os.environ.update(environment)
+    home = "/tmp"  # noqa: S108 - the sandbox's own
+    os.environ.update(PATH="/usr/local/bin:/usr/bin:/bin", HOME=home, TMPDIR=home, LANG="C.UTF-8", USER="engine")
+    tempfile.tempdir = None
+    os.chdir(tree.WORKFLOW)
+    gc.enable()

@@ -1,0 +1,151 @@
+"""Inputs named by URI: those staged before the engine started, and those whose URI is only made while it runs. Runs in the run process.
+
+miniwdl asks its call cache for a local copy of a URI wherever it meets one: a workflow's and a task's inputs, `read_*` and `size` in a
+workflow, outputs. So a cache that stages on demand serves all of them; declarations inside tasks go through `Container`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import WDL
+from WDL.runtime.cache import CallCache, CallCacheAddPaths
+from WDL.runtime.error import Terminated
+
+from runomics.engines.gateway_client import Cancelled, Gateway, StageFailed
+
+SCHEMES = ("s3", "omics")
+REFUSED_SCHEMES = ("http", "https", "ftp", "gs", "file")
+_STAGED_AT_ONCE = 16
+
+
+class InputUnavailable(WDL.Error.RuntimeError):
+    """A staging request failed; carries what the server said."""
+
+    def __init__(self, failed: StageFailed) -> None:
+        super().__init__(str(failed))
+        self.uri = failed.uri
+        self.code = failed.code
+
+
+def is_uri(text: str) -> bool:
+    """Whether `text` names something outside of the run, of whatever scheme."""
+    return "://" in text
+
+
+class Stager:
+    """Local paths of URIs: each is asked for once, whichever threads need it."""
+
+    def __init__(self, gateway: Gateway, staged: Mapping[str, str], terminating: Callable[[], bool]) -> None:
+        self._gateway = gateway
+        self._paths = dict(staged)
+        self._terminating = terminating
+        self._lock = threading.Lock()
+        self._in_flight: dict[str, threading.Lock] = {}
+
+    def path(self, uri: str, *, directory: bool) -> str:
+        """Where `uri` lies below /mnt/workflow; without a trailing slash. Waits for the server when it is not there yet.
+
+        Raises:
+            WDL.Error.InputError: a scheme that is never read. InputUnavailable: the server could not stage it. Terminated.
+        """
+        scheme = uri.partition("://")[0].lower()
+        if scheme not in SCHEMES:
+            raise WDL.Error.InputError(f"inputs are read from s3:// and omics:// URIs only, not from {uri}")
+        name = uri.rstrip("/") + "/" if directory else uri
+        with self._lock:
+            known = self._paths.get(name)
+            turn = self._in_flight.setdefault(name, threading.Lock())
+        if known is not None:
+            return known.rstrip("/")
+        with turn:
+            return self._stage(name)
+
+    def _stage(self, name: str) -> str:
+        with self._lock:
+            known = self._paths.get(name)
+        if known is None:
+            try:
+                known = self._gateway.stage(name, self._terminating)
+            except StageFailed as failed:
+                raise InputUnavailable(failed) from failed
+            except Cancelled:
+                raise Terminated(quiet=True) from None
+            with self._lock:
+                self._paths[name] = known
+        return known.rstrip("/")
+
+    def all_paths(self, wanted: Iterable[tuple[str, bool]]) -> None:
+        """Have several URIs, each with whether it is a directory, staged at the same time. Raises: as `path`."""
+        missing = sorted(set(wanted))
+        if len(missing) < 2:
+            for uri, directory in missing:
+                self.path(uri, directory=directory)
+            return
+        with ThreadPoolExecutor(min(_STAGED_AT_ONCE, len(missing)), thread_name_prefix="stage") as pool:
+            for done in [pool.submit(self.path, uri, directory=directory) for uri, directory in missing]:
+                done.result()
+
+
+def localize(inputs: WDL.Env.Bindings[WDL.Value.Base], stager: Stager) -> WDL.Env.Bindings[WDL.Value.Base]:
+    """The inputs of a run with the local path in place of every File's and Directory's URI, at any depth.
+
+    Raises:
+        WDL.Error.InputError: a File or Directory that is no URI. InputUnavailable, Terminated.
+    """
+    found: set[tuple[str, bool]] = set()
+
+    def collect(value: WDL.Value.File | WDL.Value.Directory) -> str:
+        if not is_uri(value.value):
+            raise WDL.Error.InputError(f"{value.type} inputs must be s3:// or omics:// URIs, not {value.value}")
+        found.add((value.value, isinstance(value, WDL.Value.Directory)))
+        return str(value.value)
+
+    def replace(value: WDL.Value.File | WDL.Value.Directory) -> str:
+        return stager.path(value.value, directory=isinstance(value, WDL.Value.Directory))
+
+    for binding in inputs:
+        try:
+            WDL.Value.rewrite_paths(binding.value, collect)
+        except WDL.Error.InputError as error:
+            raise WDL.Error.InputError(f"{binding.name}: {error}") from None
+    stager.all_paths(found)
+    return WDL.Value.rewrite_env_paths(inputs, replace)
+
+
+class Cache(CallCache):
+    """Never has a call's outputs; has every URI, by staging it. One per run, for which `stager` is set before it starts."""
+
+    stager: Stager
+
+    def flock(self, *arguments: Any, **options: Any) -> None:
+        """No lock: nobody else sees this volume."""
+
+    def get(self, key: str, inputs: Any, output_types: Any) -> None:
+        """Nothing is cached."""
+        return
+
+    def put(
+        self, key: str, outputs: Any, run_dir: str | None = None, *, inputs: Any, add_paths: CallCacheAddPaths
+    ) -> None:
+        """Nothing is kept but what the base class needs within the run."""
+        self._entry_add_paths[key] = add_paths.copy()
+
+    def get_download(self, uri: str, directory: bool = False, logger: Any = None) -> str | None:
+        """The local copy of `uri`, staged now when it must be; None when it is no URI."""
+        if not is_uri(uri):
+            return None
+        return self.stager.path(uri, directory=directory or uri.endswith("/"))
+
+
+def downloader(cfg: Any, logger: Any, uri: str, **kwargs: Any) -> Generator[dict[str, Any], dict[str, Any], None]:
+    """Registers a scheme with miniwdl as one that can be had. The cache answers first, so this never runs.
+
+    Raises:
+        WDL.Error.InputError: always.
+    """
+    yield from ()
+    raise WDL.Error.InputError(f"inputs are read from s3:// and omics:// URIs only, not from {uri}")
