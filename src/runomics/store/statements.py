@@ -39,29 +39,35 @@ def columns(row: type) -> tuple[str, ...]:
 
 
 def _function(query: Any) -> Callable[..., Any]:
+    """Call `query` straight on the connection: aiosql has read and checked the text, its own call would copy the parameters twice."""
     text: str = query.sql
-    if query.operation is SQLOperationType.SELECT:
 
-        def rows(tx: Tx, **values: Any) -> list[tuple[Any, ...]]:
-            return tx.rows(text, values)
+    def rows(tx: Tx, **values: Any) -> list[tuple[Any, ...]]:
+        return tx.rows(text, values)
 
-        return _named(rows, query)
-    if query.operation is SQLOperationType.INSERT_UPDATE_DELETE_MANY:
+    def row(tx: Tx, **values: Any) -> tuple[Any, ...] | None:
+        found: tuple[Any, ...] | None = tx.connection.execute(text, values).fetchone()
+        return found
 
-        def many(tx: Tx, values: list[dict[str, Any]]) -> int:
-            touched: int = query(tx.connection, values)
-            return touched
+    def value(tx: Tx, **values: Any) -> Any:
+        found = tx.connection.execute(text, values).fetchone()
+        return None if found is None else found[0]
 
-        return _named(many, query)
+    def change(tx: Tx, **values: Any) -> int:
+        return tx.change(text, values)
 
-    def call(tx: Tx, **values: Any) -> Any:
-        return query(tx.connection, **values)
+    def change_many(tx: Tx, values: list[dict[str, Any]]) -> int:
+        return tx.connection.executemany(text, values).rowcount
 
-    return _named(call, query)
-
-
-def _named(function: Callable[..., Any], query: Any) -> Callable[..., Any]:
-    function.__name__ = query.__name__
-    function.__doc__ = query.__doc__
-    function.sql = query.sql  # type: ignore[attr-defined]
-    return function
+    calls: dict[SQLOperationType, Callable[..., Any]] = {
+        SQLOperationType.SELECT: rows,
+        SQLOperationType.SELECT_ONE: row,
+        SQLOperationType.SELECT_VALUE: value,
+        SQLOperationType.INSERT_UPDATE_DELETE: change,
+        SQLOperationType.INSERT_UPDATE_DELETE_MANY: change_many,
+    }
+    call = calls[query.operation]
+    call.__name__ = query.__name__
+    call.__doc__ = query.__doc__
+    call.sql = text  # type: ignore[attr-defined]
+    return call
