@@ -95,7 +95,7 @@ def _check_directory_size(file: BinaryIO, limits: ArchiveLimits) -> None:
         record = _read_at(file, start + at - _LOCATOR.size - _END_64.size, _END_64.size)
         if len(record) == _END_64.size and record.startswith(b"PK\x06\x06"):
             directory_bytes = max(directory_bytes if directory_bytes != 0xFFFFFFFF else 0, _END_64.unpack(record)[8])
-    if directory_bytes > min(limits.directory_bytes, size):
+    if directory_bytes > limits.directory_bytes:
         raise Refused(
             f"The archive's directory takes {directory_bytes} bytes; the limit is {limits.directory_bytes}. "
             "Leave out what the workflow does not need."
@@ -111,6 +111,8 @@ def _read_at(file: BinaryIO, offset: int, length: int) -> bytes:
 
 def _accepted(opened: zipfile.ZipFile, limits: ArchiveLimits) -> Mapping[str, zipfile.ZipInfo]:
     declared = opened.infolist()
+    if any(info.header_offset < 0 for info in declared):
+        raise zipfile.BadZipFile("an entry begins before the archive")
     entries = [_entry(info) for info in declared]
     accepted = {entry.name for entry in check_entries(entries, limits)}
     return {entry.name: info for entry, info in zip(entries, declared, strict=True) if entry.name in accepted}
