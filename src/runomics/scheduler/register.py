@@ -5,7 +5,7 @@ Every act can be repeated: archives and trees are kept by content, inspections b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +17,6 @@ from runomics.domain.packaging import Choice, Refused, choose, host_engine
 from runomics.domain.parameters import derive_template
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, advance
 from runomics.ports import (
-    Clock,
     EngineHost,
     Inspection,
     ObjectChanged,
@@ -53,16 +52,16 @@ class Register:
         definitions: Definitions,
         engine_host: EngineHost,
         objects: ObjectStore,
-        clock: Clock,
-        limits: Limits,
+        now_ms: Callable[[], int],
+        limits: Limits | None = None,
         inspection_seconds: float = INSPECTION_SECONDS,
     ) -> None:
         self._store = store
         self._definitions = definitions
         self._engine_host = engine_host
         self._objects = objects
-        self._clock = clock
-        self._limits = limits
+        self._now_ms = now_ms
+        self._limits = limits or Limits()
         self._inspection_seconds = inspection_seconds
 
     def step(self, workflow_id: int) -> None:
@@ -90,7 +89,7 @@ class Register:
             )
         columns["status_message"] = _cut(columns["status_message"])
         to = advance(WorkflowStatus(row.status), event)
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         if self._store.write(lambda tx: catalog.apply_workflow(tx, row, to, now_ms=now_ms, **columns)):
             log.info("register.done", workflow_id=workflow_id, status=str(to), milliseconds=now_ms - row.created_ms)
 
