@@ -29,7 +29,7 @@ def serve(flags: Sequence[str]) -> int:
     except SettingsError as error:
         print(f"runomics serve: {error}", file=sys.stderr)
         return EXIT_USAGE
-    from runomics import app  # noqa: PLC0415
+    from runomics import app  # noqa: PLC0415  (--help and a wrong setting do not load the service)
 
     return app.serve(settings)
 

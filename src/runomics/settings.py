@@ -97,12 +97,10 @@ class Settings(BaseSettings):
     )
 
     # ---- objects
-    s3: Literal["folder", "endpoint", "embedded"] = Field(
-        "folder",
-        description="What `s3://` means: folders below `data`/objects, the S3 service at `s3_endpoint`, or an embedded SeaweedFS.",
-    )
     s3_endpoint: str | None = Field(
-        None, pattern=r"^https?://[^/]+/?$", description="URL of an S3 service; given, `s3` is `endpoint` by itself."
+        None,
+        pattern=r"^https?://[^/]+/?$",
+        description="URL of the S3 service that `s3://` means. Without it a bucket is a folder below `data`/objects.",
     )
     s3_access_key_id: str | None = Field(None, description="Key id for `s3_endpoint`.")
     s3_secret_access_key: SecretStr | None = Field(None, description="Secret key for `s3_endpoint`.")
@@ -110,10 +108,6 @@ class Settings(BaseSettings):
         100 * 1024**3,
         ge=0,
         description="Inputs kept by content for later runs, in bytes; the least recently used go first.",
-    )
-    roles_file: Path | None = Field(
-        None,
-        description="File listing the roles of each account; without it any role ARN of the caller's account is accepted.",
     )
 
     # ---- tasks and the host
@@ -159,10 +153,10 @@ class Settings(BaseSettings):
         description="A run whose engine is lost with its host: `restart` it where it was, or `fail` it.",
     )
 
-    @field_validator("data", "roles_file", mode="after")
+    @field_validator("data", mode="after")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        return None if path is None else Path(os.path.abspath(path.expanduser()))
+    def _absolute(cls, path: Path) -> Path:
+        return Path(os.path.abspath(path.expanduser()))
 
     @field_validator("listen")
     @classmethod
@@ -172,17 +166,8 @@ class Settings(BaseSettings):
             raise ValueError("must be HOST:PORT, for example 127.0.0.1:8080 or [::1]:0")
         return listen
 
-    @model_validator(mode="before")
-    @classmethod
-    def _endpoint_means_endpoint(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("s3_endpoint") and "s3" not in values:
-            return {**values, "s3": "endpoint"}
-        return values
-
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if (self.s3 == "endpoint") != (self.s3_endpoint is not None):
-            raise ValueError("s3 = endpoint and s3_endpoint belong together")
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError("s3_access_key_id and s3_secret_access_key belong together")
         return self

@@ -1,0 +1,80 @@
+"""docs/dev/run-lifecycle.md from the tables of moves of runs and tasks."""
+
+from __future__ import annotations
+
+from runomics.domain import run, task
+
+HEAD = """\
+# The life of a run and of a task
+
+<!-- Generated from src/runomics/domain/run.py and task.py by `make docs`; do not edit. -->
+
+A run's state is its status, the phase of a RUNNING run, and the outcome that a STOPPING (or exporting) run carries. The tables list every
+move there is; `advance()` refuses anything else. *Open* means: not COMPLETED, FAILED, CANCELLED or DELETED.
+"""
+
+
+def pages() -> dict[str, str]:
+    """The one page."""
+    return {"dev/run-lifecycle.md": "\n".join((HEAD, _run_part(), _task_part()))}
+
+
+def _run_part() -> str:
+    arrows: dict[tuple[str, str], list[str]] = {}
+    rows = []
+    for move in run.MOVES:
+        origin = _place(move.status, move.phase)
+        event = move.event.__name__
+        if move.to is None:
+            target = "the outcome carried"
+            for outcome in sorted(run.OUTCOMES):
+                arrows.setdefault((_node(move.status, move.phase), outcome), []).append(event)
+        else:
+            target = _place(move.to, move.to_phase)
+            arrows.setdefault((_node(move.status, move.phase), _node(move.to, move.to_phase)), []).append(event)
+        notes = []
+        if move.outcome is not None:
+            notes.append(
+                f"outcome {move.outcome}" + (", unless one is carried" if move.event is run.OutputsExported else "")
+            )
+        if move.starts_engine:
+            notes.append("incarnation + 1")
+        rows.append(f"| {origin} | {event} | {target} | {', '.join(notes)} |")
+    drawing = ["```mermaid", "stateDiagram-v2", f"    [*] --> {run.RunStatus.PENDING}"]
+    drawing += [f"    {origin} --> {target}: {', '.join(events)}" for (origin, target), events in arrows.items()]
+    drawing += [f"    {run.RunStatus.DELETED} --> [*]", "```", ""]
+    events = [f"| {one.__name__} | {(one.__doc__ or '').splitlines()[0]} |" for one in _events()]
+    moves = ["| from | event | to | also |", "|---|---|---|---|", *rows, ""]
+    return "\n".join(["## Runs", "", *drawing, *moves, "| event | what has happened |", "|---|---|", *events, ""])
+
+
+def _task_part() -> str:
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (status, event), target in task.MOVES.items():
+        arrows.setdefault((status, target), []).append(event)
+    lines = ["## Tasks", "", "```mermaid", "stateDiagram-v2", f"    [*] --> {task.TaskStatus.PENDING}"]
+    lines += [f"    {origin} --> {target}: {', '.join(events)}" for (origin, target), events in arrows.items()]
+    lines += [f"    {status} --> [*]" for status in sorted(task.ENDED)]
+    lines += ["```", "", "| from | event | to |", "|---|---|---|"]
+    lines += [f"| {status} | {event} | {target} |" for (status, event), target in task.MOVES.items()]
+    lines += [
+        "",
+        "A retry is a new task with a new id. The service tries again by itself, unseen by the engine, after: ",
+    ]
+    lines[-1] += ", ".join(sorted(task.RETRIED_BY_SERVICE)) + ".\n"
+    return "\n".join(lines)
+
+
+def _events() -> list[type[run.RunEvent]]:
+    seen: dict[type[run.RunEvent], None] = {}
+    for move in run.MOVES:
+        seen.setdefault(move.event)
+    return list(seen)
+
+
+def _place(status: run.RunStatus, phase: run.RunPhase | None) -> str:
+    return f"{status}, {phase}" if phase else str(status)
+
+
+def _node(status: run.RunStatus, phase: run.RunPhase | None) -> str:
+    return f"{status}_{phase}" if phase else str(status)
