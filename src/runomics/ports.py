@@ -222,7 +222,8 @@ class EngineResult:
 class Inspection:
     """What a definition says of itself. `failure` set means the workflow is FAILED with that text.
 
-    `workflow_name` is the workflow's own name, which WDL parameters may be qualified with; empty when they may not.
+    `message` of a WDL definition is its outline as `miniwdl check` prints it: what is to be run stands indented by four blanks,
+    `workflow NAME`, or `task NAME` where there is no workflow.
     """
 
     engine: str
@@ -231,7 +232,6 @@ class Inspection:
     outputs: Sequence[Mapping[str, Any]] = ()
     message: str = ""
     failure: str | None = None
-    workflow_name: str = ""
 
 
 class EngineHost(Protocol):

@@ -5,6 +5,7 @@ Every act can be repeated: archives and trees are kept by content, inspections b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -38,6 +39,8 @@ INSPECTION_SECONDS = 20.0
 
 MESSAGE_LETTERS = 8_000
 FETCH_TRIES = 3
+
+_RUNNABLE = re.compile(r"^ {4}(workflow|task) (\w+)$", re.MULTILINE)
 
 NO_INPUTS = "No input parameters were found in the workflow definition."
 
@@ -109,8 +112,8 @@ class Register:
         choice = self._choose(row, sha256)
         columns.update(engine=choice.engine, main=choice.main)
         found = self._inspect(sha256, choice)
-        if found["workflow_name"]:
-            extra["workflowName"] = found["workflow_name"]
+        if (own_name := _own_name(found)) is not None:
+            extra["workflowName"] = own_name
         columns["extra"] = orjson.dumps(extra).decode()
         if row.template_given:
             return found["message"] or None
@@ -202,6 +205,14 @@ def _interface(found: Inspection, engine: str, main: str) -> dict[str, Any]:
         "inputs": [dict(item) for item in found.inputs],
         "outputs": [dict(item) for item in found.outputs],
     }
+
+
+def _own_name(found: Mapping[str, Any]) -> str | None:
+    """The name that a WDL workflow's parameters may be qualified with, read from the outline (ports.Inspection)."""
+    if found["engine"] != "WDL":
+        return None
+    names = dict(reversed(_RUNNABLE.findall(found["message"])))
+    return names.get("workflow", names.get("task"))
 
 
 def _unreadable(member: str, uri: str, error: Exception) -> str:
