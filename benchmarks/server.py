@@ -1,0 +1,131 @@
+"""A server of the product under measurement, as a process of its own on a fresh DATA, with a boto3 client for what is not timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+READY_SECONDS = 30.0
+
+
+def wait_until(condition: Any, seconds: float, *, every_seconds: float = 0.001) -> bool:
+    """Whether `condition()` came true in time."""
+    pause = threading.Event()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        pause.wait(every_seconds)
+    return False
+
+
+@dataclass(slots=True)
+class Server:
+    """`runomics serve` on `data`. `core` pins it to one core. `settings` are flags by name."""
+
+    data: Path
+    core: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    port: int = 0
+
+    def start(self) -> float:
+        """Start and wait for the first answer; seconds from exec to then."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        endpoint = self.data / "endpoint.json"
+        endpoint.unlink(missing_ok=True)
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
+        began = time.perf_counter()
+        log = (self.data / "server.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "runomics", "serve", f"--data={self.data}", "--listen=127.0.0.1:0", *flags],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=None if self.core is None else lambda: os.sched_setaffinity(0, {self.core}),
+        )
+        log.close()
+        process = self.process
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended: {(self.data / 'server.log').read_text()[-2000:]}")
+            return endpoint.exists()
+
+        if not wait_until(ready, READY_SECONDS):
+            raise RuntimeError("the server did not become ready")
+        document = json.loads(endpoint.read_text())
+        self.port = int(document["url"].rsplit(":", 1)[1])
+        return time.perf_counter() - began
+
+    def stop(self) -> None:
+        """SIGTERM and wait."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.data / "credentials").read_text())
+        return found
+
+    def client(self) -> Any:
+        """A boto3 client of this server."""
+        keys = self.keys
+        return boto3.client(
+            "omics",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name="us-east-1",
+            aws_access_key_id=keys["access_key_id"],
+            aws_secret_access_key=keys["secret_access_key"],
+            config=Config(inject_host_prefix=False, retries={"max_attempts": 0}),
+        )
+
+    def load_options(self, kind: str, **more: Any) -> dict[str, Any]:
+        """What load.py needs to reach this server."""
+        keys = self.keys
+        return {
+            "port": self.port,
+            "key_id": keys["access_key_id"],
+            "secret": keys["secret_access_key"],
+            "kind": kind,
+            **more,
+        }
+
+    def load(self, kind: str, **more: Any) -> dict[str, Any]:
+        """Run load.py against this server on the other core."""
+        options = self.load_options(kind, **more)
+        if self.core is not None:
+            options["core"] = 1 - self.core
+        result = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("load.py")), json.dumps(options)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    def cpu_seconds(self) -> float:
+        """User and system seconds of the server process so far."""
+        if self.process is None:
+            return 0.0
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,111 @@
+"""A real server, its files and a boto3 client, for the tests that go from StartRun to outputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server import Server, wait_until
+from workflows import ENDED, register, start
+
+
+@dataclass(slots=True)
+class Site:
+    """One server on a DATA of its own."""
+
+    server: Server
+
+    @property
+    def client(self) -> Any:
+        return self.server.client()
+
+    @property
+    def data(self) -> Path:
+        return self.server.data
+
+    def register(self, text: str, name: str = "test") -> str:
+        return register(self.client, name, text)
+
+    def start(self, workflow_id: str, **more: Any) -> str:
+        return start(self.client, workflow_id, **more)
+
+    def end_of(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
+        """The run once it has ended."""
+        client, found = self.client, {}
+
+        def ended() -> bool:
+            found.update(client.get_run(id=run_id))
+            return found["status"] in ENDED
+
+        assert wait_until(ended, seconds, every_seconds=0.02), f"run {run_id} is still {found.get('status')}"
+        return found
+
+    def run(self, text: str, *, seconds: float = 60, **more: Any) -> dict[str, Any]:
+        """Register and run a WDL text to its end, whatever that is."""
+        return self.end_of(self.start(self.register(text), **more), seconds)
+
+    def object(self, uri: str) -> Path:
+        """Where an s3:// URI of the folder store lies."""
+        return self.data / "objects" / uri.removeprefix("s3://")
+
+    def put(self, uri: str, data: bytes) -> str:
+        path = self.object(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return uri
+
+    def outputs(self, run: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.object(run["runOutputUri"]) / "logs" / "outputs.json").read_text())
+        return found
+
+    def log(self, run_id: str, name: str) -> list[str]:
+        """Lines of a stream's file (run, engine, task-<id>), without their times."""
+        file = next((self.data / "logs").glob(f"*/run/{run_id}/{name}.log"))
+        return [line.split("\t", 1)[1] for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Site]]:
+    """Start servers with settings; all are gone at the end."""
+    sites: list[Site] = []
+
+    def begin(**settings: Any) -> Site:
+        site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1, **settings}))
+        sites.append(site)
+        site.server.start()
+        return site
+
+    yield begin
+    for site in sites:
+        stop_everything(site)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One server shared by the tests of a module."""
+    site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1}))
+    site.server.start()
+    yield site
+    stop_everything(site)
+
+
+def stop_everything(site: Site) -> None:
+    """Cancel what runs, stop the server, remove DATA. A server that died is started once more to clean up after itself."""
+    server = site.server
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    client = site.client
+    live = [run["id"] for run in client.get_paginator("list_runs").paginate().build_full_result()["items"]]
+    for run_id in live:
+        if client.get_run(id=run_id)["status"] not in ENDED:
+            client.cancel_run(id=run_id)
+            site.end_of(run_id, 30)
+    server.stop()
+    shutil.rmtree(site.data, ignore_errors=True)
