@@ -165,7 +165,7 @@ class DirectoryObjects:
             if before.st_size > HASHED_BYTES:
                 if self._etag(source) != info.etag:
                     raise ObjectChanged(f"{info.uri} is no longer the object with ETag {info.etag}")
-                sha256 = copy_hashing(source, descriptor, on_bytes)
+                sha256 = copy_hashing(source, descriptor, before.st_size, on_bytes)
                 if _moved(before, os.fstat(source)):
                     raise ObjectChanged(f"{info.uri} was written to while it was read")
                 return sha256

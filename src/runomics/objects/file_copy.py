@@ -17,10 +17,12 @@ _FICLONE = 0x4004_9409
 
 
 def md5(data: bytes) -> str:
+    """Lower-case hex, as in an ETag."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def read_all(descriptor: int) -> bytes:
+    """The whole of a small file, whatever its offset."""
     chunks = []
     offset = 0
     while chunk := os.pread(descriptor, _CHUNK_BYTES, offset):
@@ -30,6 +32,7 @@ def read_all(descriptor: int) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """All of `data` from `offset` on."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -46,12 +49,13 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def copy_hashing(source: int, target: int, on_bytes: OnBytes) -> str:
+def copy_hashing(source: int, target: int, size: int, on_bytes: OnBytes) -> str:
+    """The first `size` bytes, which may be fewer by now; their sha256."""
     digest = hashlib.sha256()
     cloned = _clone(source, target)
     reading = target if cloned else source
     offset = 0
-    while chunk := os.pread(reading, _CHUNK_BYTES, offset):
+    while chunk := os.pread(reading, min(_CHUNK_BYTES, size - offset), offset):
         digest.update(chunk)
         if not cloned:
             write_all(target, chunk, offset)
