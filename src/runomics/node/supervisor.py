@@ -25,6 +25,7 @@ WATCHED = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
 SAMPLE_SECONDS = 0.25
 RETRY_KILL_SECONDS = 0.25
 REAP_SECONDS = 30.0
+NO_COMMAND = "bwrap: execvp "
 
 
 def main(directory: str) -> int:
@@ -209,7 +210,7 @@ class Attempt:
                 "message": f"ran into its memory limit of {spec.memory_bytes} bytes",
             }
         if not status.finished and exit_code < 128:
-            return {"reason": "RUNTIME", "message": container.own_words() or f"bwrap ended with exit code {exit_code}"}
+            return _never_started(container.own_words(), exit_code)
         return {"reason": "EXIT", "exit_code": exit_code}
 
     def _measures(self) -> dict[str, Any]:
@@ -223,6 +224,13 @@ class Attempt:
             "limits_are_soft": self._cgroup.limits_are_soft,
             "usage": self._usage.minutes(),
         }
+
+
+def _never_started(words: str, exit_code: int) -> dict[str, Any]:
+    """bwrap ended before the command was reached. A command that is not there is the task's fault, as a shell would say."""
+    if words.startswith(NO_COMMAND):
+        return {"reason": "EXIT", "exit_code": 126 if words.endswith("Permission denied") else 127, "message": words}
+    return {"reason": "RUNTIME", "message": words or f"bwrap ended with exit code {exit_code}"}
 
 
 def _now_ms() -> int:

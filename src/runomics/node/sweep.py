@@ -39,6 +39,9 @@ def after_dead_supervisor(directory: str) -> int:
     owner = claim.owner(directory)
     if owner is None or claim.is_alive(owner) or records.has_result(directory):
         return 0
+    if owner == claim.Claim(0, 0, claim.boot_id()):
+        records.write_result(directory, result("CANCELLED", message="ended before it started"))
+        return 0
     lost = result("LOST", message="the task's supervisor ended without a result")
     lost["started_ms"] = records.started_ms(directory)
     try:

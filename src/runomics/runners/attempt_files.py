@@ -1,0 +1,113 @@
+"""The files of one task attempt as the server reads and writes them: spec.json, pid, running.json, result.json (docs/dev/formats.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from runomics.domain.task import Reason
+from runomics.ports import ProcessRef, TaskEnd
+
+FORMAT = 1
+
+
+def write_spec(directory: Path, spec: Mapping[str, Any]) -> None:
+    """Make the attempt's directory and its spec.json, durable when this returns. May be repeated."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = directory / f"spec.json.{os.getpid()}"
+    with temporary.open("wb") as file:
+        file.write(orjson.dumps({"format": FORMAT, **spec}))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(directory / "spec.json")
+    for path in (directory, directory.parent):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_claim(directory: Path) -> ProcessRef | None:
+    """Who owns the attempt; None when nobody does. A broken claim is one of a process that is gone."""
+    try:
+        fields = (directory / "pid").read_text().split()
+    except FileNotFoundError:
+        return None
+    if len(fields) != 3 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return ProcessRef(0, 0, "")
+    return ProcessRef(int(fields[0]), int(fields[1]), fields[2])
+
+
+def forbid(directory: Path) -> bool:
+    """Claim the attempt for nobody, so that no supervisor can ever start it; False when it has an owner."""
+    temporary = directory / f"pid.{uuid.uuid4().hex}"
+    try:
+        temporary.write_text(f"0 0 {boot_id()}\n")
+        os.link(temporary, directory / "pid")
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def read_started_ms(directory: Path) -> int | None:
+    """When the container was started; None as long as it was not."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(orjson.loads((directory / "running.json").read_bytes())["started_ms"])
+    return None
+
+
+def read_end(directory: Path) -> TaskEnd | None:
+    """How the attempt ended; None as long as it has not."""
+    path = directory / "result.json"
+    try:
+        result = orjson.loads(path.read_bytes())
+        if result["format"] != FORMAT:
+            return TaskEnd(Reason.RUNTIME, None, f"{path} has format {result['format']!r}; this server knows {FORMAT}")
+        return TaskEnd(
+            reason=Reason(result["reason"]),
+            exit_code=result["exit_code"],
+            message=result["message"],
+            started_ms=result["started_ms"],
+            stopped_ms=result["stopped_ms"],
+            cpu_seconds=result["cpu_seconds"],
+            peak_memory_bytes=result["peak_memory_bytes"],
+            limits_are_soft=result["limits_are_soft"],
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        return TaskEnd(Reason.RUNTIME, None, f"{path} cannot be read: {type(error).__name__}: {error}")
+
+
+def boot_id() -> str:
+    """What names this boot of the host."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def open_process(reference: ProcessRef) -> int | None:
+    """A pidfd of exactly that process; None when it is gone, a zombie, or of another boot."""
+    if reference.pid == 0 or reference.boot_id != boot_id():
+        return None
+    try:
+        descriptor = os.pidfd_open(reference.pid)
+    except OSError:
+        return None
+    try:
+        fields = Path(f"/proc/{reference.pid}/stat").read_text().rpartition(")")[2].split()
+        if int(fields[19]) == reference.start_time and fields[0] not in ("Z", "X"):
+            return descriptor
+    except (OSError, IndexError):
+        pass
+    os.close(descriptor)
+    return None
