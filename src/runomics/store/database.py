@@ -7,6 +7,7 @@ group-commit writer. Operations and steps never see which.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -156,18 +157,15 @@ def connect(path: Path, *, cache_kib: int = 4096) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: not a database, or not usable.
     """
-    try:
-        # The file holds secret keys; SQLite gives its companions (-wal, -shm) the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise sqlite3.OperationalError(f"{path}: {error.strerror}") from error
+    # It holds secret keys; SQLite gives its companions (-wal, -shm) the same mode. An existing file must not be opened here: closing
+    # any descriptor of it would drop the locks that this process's other connections hold.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_KEPT
     )
     try:
-        # Before the first page is written, or the file could never shrink.
-        connection.execute("pragma auto_vacuum = incremental")
-        _use_wal(connection)
+        _lay_out(connection)
         connection.execute("pragma synchronous = full")
         connection.execute(f"pragma journal_size_limit = {WAL_KEPT_BYTES}")
         connection.execute(f"pragma cache_size = {-cache_kib}")
@@ -178,14 +176,18 @@ def connect(path: Path, *, cache_kib: int = 4096) -> sqlite3.Connection:
     return connection
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. SQLite does not wait for another process that switches in the same moment, so we do."""
+def _lay_out(connection: sqlite3.Connection) -> None:
+    """Make an empty file a database that can shrink, and any one log ahead; both last and cost nothing the next time."""
+    # Only while there is no page yet: on a database in use this would be a write.
+    if connection.execute("pragma page_count").fetchone() == (0,):
+        connection.execute("pragma auto_vacuum = incremental")
     pause = threading.Event()
     waited_seconds = 0.0
     while True:
         try:
             connection.execute("pragma journal_mode = wal").fetchone()
         except sqlite3.OperationalError as error:
+            # SQLite does not wait for another process that does the same in this moment, so we do.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or waited_seconds > BUSY_SECONDS:
                 raise
             pause.wait(0.01)

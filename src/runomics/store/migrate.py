@@ -16,6 +16,7 @@ log = structlog.get_logger()
 FOLDER = Path(__file__).parent / "migrations"
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
 _BLOCK = re.compile(r"^[ ]*-- only: (\w+)\n(.*?)^[ ]*-- end\n", re.MULTILINE | re.DOTALL)
+_AFTER_SEMICOLON = re.compile(r"(?<=;)")
 _COMMENT = re.compile(r"--.*")
 
 
@@ -83,8 +84,8 @@ def statements(text: str) -> list[str]:
     """
     found: list[str] = []
     pending = ""
-    for line in text.splitlines(keepends=True):
-        pending += line
+    for piece in _AFTER_SEMICOLON.split(text):
+        pending += piece
         if sqlite3.complete_statement(pending):
             found.append(pending.strip())
             pending = ""
