@@ -60,6 +60,7 @@ log = structlog.get_logger()
 DATA_FORMAT = 1
 EXIT_CANNOT_START = 1
 DEFAULT_BUCKET = "runomics"
+INSPECTION_SLOT = 65_535
 GIB = 1 << 30
 MEMORY_LEFT_TO_HOST_GIB = 2
 
@@ -161,7 +162,7 @@ class Service:
             memory_bytes=int(memory_gib * GIB),
             seccomp_program=_seccomp_file(data),
         )
-        self._engines = ForkedEngineHost(data)
+        self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
         self._transfers = Transfers(
             objects=self._objects,
             cache=InputCache(data / "cache", max_bytes=settings.cache_max_bytes),
@@ -308,7 +309,7 @@ class Service:
 
     def _take_up(self) -> None:
         try:
-            self._engines.begin()
+            self._engines.open()
             self._runner.begin()
             self._sweep()
             self._gateway.start()

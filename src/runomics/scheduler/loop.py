@@ -27,7 +27,8 @@ from runomics.store.runs import RunRow
 log = structlog.get_logger()
 
 PENDING_LOOKED_AT = 200
-SANDBOX_SLOTS = 65_536
+SANDBOX_SLOTS = 65_535
+"""The last of the 65,536 user ids is for inspections."""
 SWEEP_MS = 600_000
 AGAIN_MS = 1_000
 KEPT_EVENTS_MS = 30 * 86_400_000

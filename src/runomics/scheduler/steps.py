@@ -101,6 +101,7 @@ class _Acts:
     exported: Exported | None = None
     exporting: bool = False
     engine_started: int = 0
+    engine_ended: int = 0
     lost_volume: str | None = None
     was_full: bool = False
     failing: Failed | None = None
@@ -290,7 +291,7 @@ class Steps:
         if acts.was_full and run.storage_type == StorageType.STATIC:
             failure = failures.of_full_volume(run.storage_capacity_gib)
             return Failed(failure.reason, failure.message), {}
-        if self._engines.is_alive(directory):
+        if acts.engine_ended != incarnation:
             if run.started_ms is not None:
                 self._wake_at(run.id, run.started_ms + limit_ms)
             return None, {}
@@ -317,7 +318,13 @@ class Steps:
         self._gateway.open(run.id, directory / "gateway")
         if run.log_level != "OFF":
             self._logs.follow_engine(run.account, f"run/{run.id}/engine", directory / "engine.log")
-        self._engines.start(directory, lambda _: self._wake(run.id))
+        incarnation = run.incarnation
+
+        def ended(_: Path) -> None:
+            self._acts_of(run.id).engine_ended = incarnation
+            self._wake(run.id)
+
+        self._engines.start(directory, ended)
         return True
 
     def _engine_ended(
@@ -418,18 +425,26 @@ class Steps:
             acts.stopping_since_ms = now_ms
             self._adopt_for_stop(run)
             self._tasks.stop_run(run.id)
-            self._engines.stop(directory, kill=True)
+            if run.incarnation > 0:
+                self._engines.stop(directory, kill=True)
         waited_ms = now_ms - acts.stopping_since_ms
-        if not self._tasks.is_quiet(run.id) or self._engines.is_alive(directory):
+        if not self._tasks.is_quiet(run.id) or self._engine_lives(run, acts):
             if waited_ms > CANCEL_GRACE_MS:
                 self._tasks.kill_run(run.id)
-                self._engines.stop(directory, kill=True)
             self._wake_at(run.id, now_ms + RETRY_MS)
             return None, {}
         self._gateway.close(run.id)
         if not self._engine_log_delivered(run, acts):
             return None, {}
         return self._release(run, acts, waited_ms)
+
+    def _engine_lives(self, run: RunRow, acts: _Acts) -> bool:
+        """Whether the engine may still hold the volume. One that this process started is gone when its end was reported."""
+        if run.incarnation == 0:
+            return False
+        if acts.engine_started == run.incarnation and acts.engine_ended != run.incarnation:
+            return True
+        return self._engines.is_alive(self._directory(run))
 
     def _adopt_for_stop(self, run: RunRow) -> None:
         """After a restart: what still runs of this run must be known before it can be ended."""
@@ -520,6 +535,12 @@ class Steps:
         """A line about a task for the run's log."""
         if place.keeps_logs:
             self._logs.append(place.account, f"run/{place.run_id}", [(self._clock.now_ms(), text)])
+
+    def sweep_directories(self, keep: frozenset[str]) -> None:
+        """Remove the directories of runs that are not among the uuids in `keep`: a crash came between their end and their removal."""
+        for directory in self._policy.runs_directory.iterdir():
+            if directory.name not in keep:
+                shutil.rmtree(directory, ignore_errors=True)
 
     # ---- files and values ----------------------------------------------------------------------------------------
 
