@@ -7,6 +7,7 @@ before any constraint is looked at; broken constraints are all collected.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,10 @@ MAX_LISTED_VIOLATIONS = 50
 
 MAX_DOCUMENT_DEPTH = 100
 """Of free documents. Deviation: AWS's limit is unknown; ours keeps every later reader and writer of the document within its own."""
+
+MAX_UNBOUNDED_CHARS = 2048
+"""Of a string that the model gives a pattern and no maximum. Deviation: its limit is unknown, and some of these patterns take time
+that grows with the square of the length (`.+/.+`); within this one, milliseconds."""
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
 INT64 = (-(1 << 63), (1 << 63) - 1)
@@ -165,8 +170,8 @@ class Compiler:
 def _string(shape: Mapping[str, Any]) -> Check:
     if "enum" in shape:
         return _enum(shape["enum"])
-    low, high, pattern = shape.get("min", 0), shape.get("max"), shape.get("pattern")
-    ceiling = float("inf") if high is None else high
+    low, pattern = shape.get("min", 0), shape.get("pattern")
+    high = shape.get("max", MAX_UNBOUNDED_CHARS if pattern else sys.maxsize)
     matches = matcher(pattern) if pattern else _has_no_nul
     constraint = (
         f"Member must satisfy regular expression pattern: {pattern}"
@@ -180,7 +185,7 @@ def _string(shape: Mapping[str, Any]) -> Check:
         length = len(value)
         if length < low:
             violations.add(value, path, f"Member must have length greater than or equal to {low}")
-        if length > ceiling:
+        if length > high:
             violations.add(value, path, f"Member must have length less than or equal to {high}")
         elif not matches(value):
             violations.add(value, path, constraint)
