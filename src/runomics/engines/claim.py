@@ -8,13 +8,17 @@ from pathlib import Path
 
 from runomics.ports import ProcessRef
 
+_NOBODY = ProcessRef(pid=0, start_time=0, boot_id="")
+
 
 def owner(run_directory: Path, incarnation: int) -> ProcessRef | None:
-    """Who claimed the incarnation; None when nobody has yet."""
+    """Who claimed the incarnation; None when nobody has yet. A claim that a crash of the host left damaged is a dead process's."""
     try:
-        words = (run_directory / f"pid.{incarnation}").read_text("ascii").split()
+        words = (run_directory / f"pid.{incarnation}").read_bytes().decode("ascii", errors="replace").split()
     except FileNotFoundError:
         return None
+    if len(words) < 3 or not (words[0].isdigit() and words[1].isdigit()):
+        return _NOBODY
     return ProcessRef(pid=int(words[0]), start_time=int(words[1]), boot_id=words[2])
 
 

@@ -187,7 +187,9 @@ class ForkedEngineHost:
         message = {"id": directory.name, "kind": "inspect", "request": str(path)}
         self._do(lambda: self._launcher.ask(message, on_answer))
         if not answered.wait(_LAUNCHER_PATIENCE_SECONDS):
-            return Inspection(engine=engine, main=main, failure="the definition could not be read: the engine launcher does not start")
+            return Inspection(
+                engine=engine, main=main, failure="the definition could not be read: the engine launcher does not start"
+            )
         left_in_time = _wait_for_end(answers[0], timeout_seconds)
         found = _read_left(directory / "engine" / "interface.json")
         if found is not None:

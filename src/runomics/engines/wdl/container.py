@@ -76,9 +76,9 @@ class Container(TaskContainer):
         try:
             return super().host_path(container_path, inputs_only)
         except OutputError:
-            target = os.path.realpath(os.path.join(self.host_work_dir(), container_path))
-            if not inputs_only and self._is_input(target):
-                return target + "/" if container_path.endswith("/") else target
+            link = os.path.join(self.host_work_dir(), container_path)
+            if not inputs_only and self._is_input(os.path.realpath(link)):
+                return link  # and not its target: the output is named after the link
             raise
 
     def _is_input(self, path: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import WDL
-from WDL.runtime.error import CommandFailed, DownloadFailed, OutputError, RunFailed, Terminated
+from WDL.runtime.error import CommandFailed, OutputError, RunFailed, Terminated
 
 from runomics.engines import outcome as outcomes
 from runomics.engines.outcome import Failure, Outcome
@@ -40,6 +41,14 @@ def located(error: BaseException) -> str:
     return f"({place.uri} Ln {place.line} Col {place.column}) {text}"
 
 
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, and so on."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
 def _root(error: BaseException) -> tuple[RunFailed | None, BaseException]:
     """The innermost failed call, and why it failed."""
     failed_in = None
@@ -48,9 +57,9 @@ def _root(error: BaseException) -> tuple[RunFailed | None, BaseException]:
         if error.__cause__ is None:
             break
         error = error.__cause__
-    while isinstance(error, DownloadFailed) and error.__cause__ is not None:
-        error = error.__cause__
-    return failed_in, error
+    # An expression's error and a download's hide what stopped them.
+    hidden = (link for link in chain(error) if isinstance(link, (InputUnavailable, Terminated)))
+    return failed_in, next(hidden, error)
 
 
 def _failure(failed_in: RunFailed | None, cause: BaseException) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 import os
@@ -31,6 +32,10 @@ _DEFINITION = "/mnt/workflow/definition"
 _LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(name)s %(levelname)s %(message)s"
 
 
+class AlreadyBegan(Exception):
+    """This incarnation's working directory exists: it was started before, and the host went down in between."""
+
+
 class _Stop(Protocol):
     requested: bool
 
@@ -39,7 +44,7 @@ def run(plan: Plan, gateway: Gateway, stop: _Stop) -> Outcome:
     """Execute the plan's workflow to its end. On the main thread: miniwdl installs signal handlers.
 
     Raises:
-        GatewayLost: the server will not come back.
+        GatewayLost: the server will not come back. AlreadyBegan: another incarnation must be started.
     """
     logger = _log()
     try:
@@ -62,7 +67,10 @@ def run(plan: Plan, gateway: Gateway, stop: _Stop) -> Outcome:
         return failures.input_refused(error)
     except WDL.Error.RuntimeError as error:
         return failures.outcome(error)
-    os.makedirs(plan.workdir)
+    try:
+        os.makedirs(plan.workdir)
+    except FileExistsError:
+        raise AlreadyBegan(f"{plan.workdir} exists") from None
     _pass_on_early_stop(stop)
     try:
         directory, found = WDL.runtime.run(
@@ -71,7 +79,7 @@ def run(plan: Plan, gateway: Gateway, stop: _Stop) -> Outcome:
             local,
             run_dir=os.path.join(plan.workdir, "."),  # type: ignore[arg-type]  # wrongly annotated
         )
-        document_out, exports = outputs.collect(found, namespace=executable.name, run_directory=directory)
+        document_out, exports = outputs.collect(found, executable, directory)
     except Exception as error:
         _raise_if_lost(error)
         return failures.outcome(error)
@@ -113,11 +121,10 @@ def _with_pair_keys(kind: Any, value: Any) -> Any:
     return value
 
 
-def _raise_if_lost(error: BaseException | None) -> None:
-    while error is not None:
-        if isinstance(error, GatewayLost):
-            raise error
-        error = error.__cause__
+def _raise_if_lost(error: BaseException) -> None:
+    for link in failures.chain(error):
+        if isinstance(link, GatewayLost):
+            raise link
 
 
 def _pass_on_early_stop(stop: _Stop) -> None:
@@ -204,6 +211,9 @@ def warm() -> None:
     miniwdl_container._backends[_BACKEND] = container.Container
     miniwdl_cache._backends[_BACKEND] = staging.Cache
     container.register()
+    # miniwdl asks for its own version at the start of each run, and importlib reads the package's metadata each time.
+    importlib.metadata.version = functools.cache(importlib.metadata.version)
+    importlib.metadata.version("miniwdl")
     for version in ("1.0", "1.1", "1.2", "development"):
         WDL.parse_document(_WARM.format(version=version)).typecheck()
     WDL.parse_document("task t { Int i command { echo ${i} } output { Int o = i } }").typecheck()

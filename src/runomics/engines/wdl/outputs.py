@@ -9,10 +9,11 @@ import os
 from typing import Any
 
 import WDL
+from WDL.Tree import Task, Workflow
 
 
 def collect(
-    outputs: WDL.Env.Bindings[WDL.Value.Base], *, namespace: str, run_directory: str
+    outputs: WDL.Env.Bindings[WDL.Value.Base], executable: Workflow | Task, run_directory: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The output document with `{"__export__": target}` for files, and the exports (source, target, directory).
 
@@ -42,7 +43,10 @@ def collect(
         exports.append({"source": source, "target": target, "directory": isinstance(value, WDL.Value.Directory)})
         return {"__export__": target}
 
-    document = {f"{namespace}.{binding.name}": plain(binding.value) for binding in outputs}
+    names = [
+        declared.name for declared in executable.effective_outputs
+    ]  # miniwdl hands the values back in another order
+    document = {f"{executable.name}.{name}": plain(outputs[name]) for name in names}
     return document, exports
 
 
