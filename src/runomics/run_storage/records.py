@@ -70,6 +70,19 @@ def check_uuid(run_uuid: str) -> str:
     return run_uuid
 
 
+def checked_capacity(storage_type: StorageType, capacity_gib: int | None) -> int | None:
+    """The capacity of a STATIC volume; None for DYNAMIC, whatever was asked for.
+
+    Raises:
+        ValueError: STATIC without a capacity.
+    """
+    if storage_type is StorageType.DYNAMIC:
+        return None
+    if capacity_gib is None or capacity_gib < 1:
+        raise ValueError(f"STATIC storage needs a capacity of at least 1 GiB, not {capacity_gib}")
+    return capacity_gib
+
+
 class VolumeRecords:
     """The files below `DATA/volumes`. Each call is one step that a crash may follow."""
 
@@ -121,6 +134,12 @@ class VolumeRecords:
         except FileNotFoundError:
             return None
         return target
+
+    def add(self, run_uuid: str, record: VolumeRecord) -> None:
+        """Give the run a volume that is nothing but a record."""
+        made = self.make_directory("record")
+        self.write_durably(made, record)
+        self.adopt(made, run_uuid)
 
     def end(self, run_uuid: str, record: VolumeRecord) -> None:
         """Remember the last reading of a volume that is about to go."""

@@ -20,7 +20,7 @@ from runomics.run_storage import image, linux
 from runomics.run_storage.keyed_locks import KeyedLocks
 from runomics.run_storage.meter import RESERVE_PER_FILE_BYTES, Meter
 from runomics.run_storage.ready import Kind, MadeVolume, ReadyVolumes
-from runomics.run_storage.records import VolumeRecord, VolumeRecords
+from runomics.run_storage.records import VolumeRecord, VolumeRecords, checked_capacity
 from runomics.run_storage.reserve import HostReserve
 from runomics.run_storage.sampler import Sampler
 from runomics.run_storage.trash import HeldImage, Trash
@@ -94,7 +94,7 @@ class XfsImageStorage:
 
     def create(self, run_uuid: str, storage_type: StorageType, capacity_gib: int | None, uid: int) -> Volume:
         """See `RunStorage.create`. With a ready volume of the kind: a rename and a mount, under a millisecond."""
-        kind = _kind(storage_type, capacity_gib)
+        kind = checked_capacity(storage_type, capacity_gib)
         with self._locks.hold(run_uuid):
             found = self.find(run_uuid)
             if found is not None:
@@ -152,7 +152,7 @@ class XfsImageStorage:
 
     def sweep(self, keep: frozenset[str]) -> list[str]:
         """See `RunStorage.sweep`. Also unmounts what a crash left below `runs` without a volume."""
-        destroyed = [run_uuid for run_uuid in self._records.uuids() if run_uuid not in keep]
+        destroyed = [run_uuid for run_uuid in self._records.uuids() if run_uuid not in keep and self._is_mine(run_uuid)]
         for run_uuid in destroyed:
             self.destroy(run_uuid)
         for run_uuid in self._mounted_uuids() - set(self._records.uuids()):
@@ -286,7 +286,7 @@ class XfsImageStorage:
                 return live
             record = self._records.read(run_uuid)
             file = self._records.directory(run_uuid) / "image"
-            if record is None or not file.exists():
+            if record is None or record.backend != BACKEND or not file.exists():
                 return None
             point = self._point(run_uuid)
             try:
@@ -403,16 +403,12 @@ class XfsImageStorage:
         self._trash.put_all(self._records.trash)
         return list(kinds)
 
+    def _is_mine(self, run_uuid: str) -> bool:
+        record = self._records.read(run_uuid)
+        return record is None or record.backend == BACKEND
+
     def _point(self, run_uuid: str) -> Path:
         return self._runs / run_uuid / "volume"
-
-
-def _kind(storage_type: StorageType, capacity_gib: int | None) -> Kind:
-    if storage_type is StorageType.DYNAMIC:
-        return None
-    if capacity_gib is None or capacity_gib < 1:
-        raise ValueError(f"STATIC storage needs a capacity of at least 1 GiB, not {capacity_gib}")
-    return capacity_gib
 
 
 def _held(live: _Live) -> HeldImage:
