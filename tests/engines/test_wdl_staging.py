@@ -77,7 +77,9 @@ def test_an_object_that_does_not_exist_fails_the_run_as_a_stage_failure(world: W
 
 
 @pytest.mark.source("guide")
-@pytest.mark.parametrize("uri", ["https://x.org/f", "http://x/f", "ftp://x/f", "gs://b/f", "file:///etc/passwd", "/etc/passwd", "f.txt"])
+@pytest.mark.parametrize(
+    "uri", ["https://x.org/f", "http://x/f", "ftp://x/f", "gs://b/f", "file:///etc/passwd", "/etc/passwd", "f.txt"]
+)
 def test_other_places_than_s3_and_omics_are_refused(world: World, uri: str) -> None:
     run = world.folder("version 1.0\nworkflow w { input { File f } output { String s = read_string(f) } }")
     result = world.execute(run, parameters={"f": uri})

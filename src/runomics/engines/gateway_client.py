@@ -160,18 +160,17 @@ class Gateway:
         given_up_at: float | None = None
         while True:
             ready = dict(poller.poll(None if timeout_seconds is None else timeout_seconds * 1000))
+            if self._woken in ready:
+                poller.unregister(self._woken)
+                # The signal's handler may not have run yet, or was none that ends the run: look again now and then.
+                timeout_seconds = 0.001
+            elif timeout_seconds is not None:
+                timeout_seconds = min(timeout_seconds * 2, _SPURIOUS_WAIT_SECONDS)
             if given_up_at is None and terminating():
                 if cancel is None:
                     raise Cancelled
                 connection.sendall(_encode(cancel))
                 given_up_at = time.monotonic() + _CANCEL_WAIT_SECONDS
-                poller.unregister(self._woken)
-            elif self._woken in ready and given_up_at is None:
-                # The signal's handler has not run yet, or it was none that ends the run: look again now and then.
-                poller.unregister(self._woken)
-                timeout_seconds = 0.001
-            elif timeout_seconds is not None:
-                timeout_seconds = min(timeout_seconds * 2, _SPURIOUS_WAIT_SECONDS)
             if given_up_at is not None:
                 timeout_seconds = given_up_at - time.monotonic()
                 if timeout_seconds <= 0:

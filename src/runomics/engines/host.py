@@ -74,6 +74,8 @@ class ForkedEngineHost:
         self._work: deque[Callable[[], None]] = deque()
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._closing = False
+        self._closed = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="engine-host", daemon=True)
 
     def open(self) -> None:
@@ -156,9 +158,12 @@ class ForkedEngineHost:
 
     def _do(self, work: Callable[[], None]) -> None:
         """Have `work` done on the host's thread, soon and in order."""
-        self._work.append(work)
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._waker, b"\0")
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine host is closed")
+            self._work.append(work)
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._waker, b"\0")
 
     def _inspect(self, directory: Path, engine: str, tree: Path, main: str, timeout_seconds: float) -> Inspection:
         request = {
@@ -208,6 +213,8 @@ class ForkedEngineHost:
                 self._guarded(self._work.popleft())
             if not self._closing:
                 self._guarded(self._launcher.tick)
+        with self._lock:
+            self._closed = True
         self._launcher.close()
         for watch in self._watches.values():
             if watch.descriptor is not None:
@@ -321,10 +328,11 @@ def _read_left(path: Path) -> dict[str, Any] | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_RESULT_BYTES:
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_RESULT_BYTES:
-            return None
         try:
             document = json.loads(file.read(_MOST_RESULT_BYTES))
         except (ValueError, RecursionError):
