@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-import textwrap
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "runomics"
 MARK = "Deviation:"
+FIELD = re.compile(r"[A-Z][a-z]+:")
 
 HEAD = """\
 # Where this service differs from AWS
@@ -37,15 +39,10 @@ def _deviations() -> Iterator[tuple[str, str]]:
 
 
 def _marked(docstring: str) -> Iterator[str]:
-    """The text after each mark, with the lines that go on more deeply indented than it."""
-    lines = textwrap.dedent(docstring).splitlines()
+    """The text after each mark, up to an empty line or the next `Word:`."""
+    lines = [line.strip() for line in docstring.splitlines()]
     for index, line in enumerate(lines):
-        if not line.strip().startswith(MARK):
+        if not line.startswith(MARK):
             continue
-        depth = len(line) - len(line.lstrip())
-        parts = [line.strip().removeprefix(MARK).strip()]
-        for further in lines[index + 1 :]:
-            if not further.strip() or len(further) - len(further.lstrip()) <= depth:
-                break
-            parts.append(further.strip())
-        yield " ".join(parts)
+        following = itertools.takewhile(lambda text: text and not FIELD.match(text), lines[index + 1 :])
+        yield " ".join([line.removeprefix(MARK).strip(), *following])

@@ -27,7 +27,7 @@ def _marks(node: ast.AST) -> list[str]:
     calls = [
         one for one in ast.walk(node) if isinstance(one, ast.Call) and ast.unparse(one.func) == "pytest.mark.source"
     ]
-    return [argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)]
+    return [str(argument.value) for call in calls for argument in call.args if isinstance(argument, ast.Constant)]
 
 
 def main() -> int:

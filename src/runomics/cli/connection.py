@@ -15,7 +15,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Connection:
         SigV4Auth(credentials, "omics", self.endpoint.region).add_auth(request)
         try:
             response = URLLib3Session(timeout=30).send(request.prepare())
-        except HTTPClientError as error:
+        except BotoCoreError as error:
             raise RequestFailed(f"{url}: {error}") from None
         if response.status_code != 200:
             raise RequestFailed(f"{url}: {response.status_code} {response.text.strip()[:300]}", response.status_code)

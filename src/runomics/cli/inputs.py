@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,12 @@ class Uploads:
         return f"s3://{self.bucket}/{key}"
 
     def directory(self, path: Path) -> str:
-        """Store every file of a folder; the URI of the folder, with a trailing slash."""
-        prefix = f"inputs/folders/{path.resolve().name}"
-        for file in sorted(one for one in path.rglob("*") if one.is_file()):
-            self.buckets.put(file, self.bucket, f"{prefix}/{file.relative_to(path)}")
+        """Store every file of a folder below a key made of all their names and contents; its URI, with a trailing slash."""
+        files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
+        listing = "".join(f"{sha256_of(file)}  {name}\n" for name, file in files.items())
+        prefix = f"inputs/{hashlib.sha256(listing.encode()).hexdigest()}/{path.resolve().name}"
+        for name, file in files.items():
+            self.buckets.put(file, self.bucket, f"{prefix}/{name}")
         return f"s3://{self.bucket}/{prefix}/"
 
 

@@ -187,7 +187,9 @@ def drawing(snapshot: Snapshot, height: int) -> RenderableType:
         table.add_row(*_row(call, tasks))
     hidden = len(calls) - room
     more = [Text(f"and {hidden} more", style="dim")] if hidden > 0 else []
-    return Group(head, *([table] if calls else []), *more, Text(_amounts(snapshot.progress), style="dim"))
+    amounts = _amounts(snapshot.progress)
+    last = [Text(amounts, style="dim")] if amounts else []
+    return Group(head, *([table] if calls else []), *more, *last)
 
 
 def bytes_text(count: int) -> str:

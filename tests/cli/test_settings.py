@@ -1,0 +1,126 @@
+"""Settings: where a value comes from, and what is refused with which words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runomics.settings import Settings, SettingsError, default_data, load, parse_flags
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("RUNOMICS_"):
+            monkeypatch.delenv(name)
+
+
+def test_a_flag_wins_over_the_environment_the_file_and_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    found.append(load({"data": tmp_path}).task_retries)
+    (tmp_path / "runomics.toml").write_text("task_retries = 3\n")
+    found.append(load({"data": tmp_path}).task_retries)
+    monkeypatch.setenv("RUNOMICS_TASK_RETRIES", "4")
+    found.append(load({"data": tmp_path}).task_retries)
+    found.append(load({"data": tmp_path, "task_retries": "5"}).task_retries)
+    assert found == [2, 3, 4, 5]
+
+
+def test_the_file_is_looked_for_in_the_data_directory_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runomics.toml").write_text("host_cpus = 1.5\n")
+    monkeypatch.setenv("RUNOMICS_DATA", str(tmp_path))
+    settings = load()
+    assert (settings.data, settings.host_cpus) == (tmp_path, 1.5)
+
+
+def test_flags_of_a_command_line_become_settings(tmp_path: Path) -> None:
+    settings = parse_flags(["--data", str(tmp_path), "--listen", "[::1]:0", "--unknown-images", "host"])
+    assert (settings.address, settings.unknown_images) == (("::1", 0), "host")
+
+
+def test_data_is_absolute_wherever_the_server_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load({"data": "here"}).data == tmp_path / "here"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has one place for all")
+def test_a_plain_user_has_a_directory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
+    assert default_data() == Path("/somewhere/runomics")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"host_cpus": "-1"}, "--host-cpus '-1': Input should be greater than 0"),
+        ({"listen": "8080"}, "--listen '8080': must be HOST:PORT, for example 127.0.0.1:8080 or [::1]:0"),
+        (
+            {"listen": "localhost:70000"},
+            "--listen 'localhost:70000': must be HOST:PORT, for example 127.0.0.1:8080 or [::1]:0",
+        ),
+        ({"on_engine_loss": "ignore"}, "--on-engine-loss 'ignore': Input should be 'restart' or 'fail'"),
+        ({"s3_access_key_id": "k"}, "s3_access_key_id and s3_secret_access_key belong together"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_may_be(tmp_path: Path, flags: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({"data": tmp_path, **flags})
+    assert str(refused.value) == message
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNOMICS_HOST_CPU", "4")
+    with pytest.raises(SettingsError) as refused:
+        load({"data": tmp_path})
+    assert str(refused.value) == "RUNOMICS_HOST_CPU in the environment is no setting; did you mean RUNOMICS_HOST_CPUS?"
+
+
+def test_variables_of_the_test_suite_are_not_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNOMICS_TEST_REQUIRE", "root")
+    assert load({"data": tmp_path}) == Settings(data=tmp_path)
+
+
+def test_a_misspelt_line_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runomics.toml").write_text("host_cpu = 4\n")
+    with pytest.raises(SettingsError) as refused:
+        load({"data": tmp_path})
+    assert str(refused.value) == "host_cpu in runomics.toml is no setting; did you mean host_cpus?"
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runomics.toml").write_text("host_cpus: 4\n")
+    with pytest.raises(SettingsError, match=r"^runomics\.toml cannot be read: "):
+        load({"data": tmp_path})
+
+
+def test_a_secret_is_shown_in_no_representation_and_no_message(tmp_path: Path) -> None:
+    settings = load({"data": tmp_path, "s3_access_key_id": "AKIA", "s3_secret_access_key": "hidden-word"})
+    assert "hidden-word" not in repr(settings)
+    with pytest.raises(SettingsError) as refused:
+        load({"data": tmp_path, "s3_secret_access_key": ["hidden-word"]})
+    assert "hidden-word" not in str(refused.value)
+
+
+def test_serve_starts_without_the_libraries_of_the_command_line() -> None:
+    check = "import sys, runomics.__main__, runomics.settings; print(sorted({'typer', 'rich', 'boto3', 'WDL'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_a_wrong_setting_ends_serve_with_exit_code_2_and_its_name(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "runomics", "serve", "--data", str(tmp_path), "--grace-seconds", "soon"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("runomics serve: --grace-seconds 'soon': ")
