@@ -373,5 +373,4 @@ def test_a_unit_may_insert_a_run_only_whole(store: SqliteStore) -> None:
     with pytest.raises(Duplicate) as caught:
         store.write(work)
     assert caught.value.columns == ("run.id",)
-    tables = store.read(lambda tx: [tx.rows(f"select count(*) from {name}", {}) for name in ("run", "event")])
-    assert tables == [[(0,)], [(0,)]]
+    assert store.read(lambda tx: tx.rows("select id from run union all select id from event", {})) == []

@@ -20,9 +20,11 @@ select {workflow} from workflow where status = 'CREATING' order by id;
 -- name: delete_workflow(id, revision)!
 delete from workflow where id = :id and revision = :revision;
 
+-- The last condition is no plain comparison, or SQLite would put :sha256 into the one before it and have no index for it.
+
 -- name: definition_in_use(sha256)$
 select exists (select 1 from workflow where definition_sha256 = :sha256)
     or exists (
         select 1 from run
-        where substr(definition_sha256, 1, 8) = substr(:sha256, 1, 8) and definition_sha256 = :sha256
+        where substr(definition_sha256, 1, 8) = substr(:sha256, 1, 8) and definition_sha256 || '' = :sha256
     );

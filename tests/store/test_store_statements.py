@@ -1,0 +1,236 @@
+"""The text of the statements: portable, each served by an index, each with the columns its rows are made of."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sample_rows import ACCOUNT, start
+
+from runomics.domain import run as run_life
+from runomics.domain import task as task_life
+from runomics.domain.run import RunStatus
+from runomics.store import accounts, catalog, events, guard, runs, statements, tasks, tokens
+from runomics.store.database import SqliteStore, Tx
+from runomics.store.migrate import FOLDER as MIGRATIONS
+from runomics.store.pages import Listing, drivers, probe_text, walk_text
+
+ROOMS = {
+    "accounts": accounts.SQL,
+    "catalog": catalog.SQL,
+    "events": events.SQL,
+    "runs": runs.SQL,
+    "tasks": tasks.SQL,
+    "tokens": tokens.SQL,
+}
+LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
+    "runs": (runs._LISTING, ("name", "run_group_id", "batch_id", "status")),
+    "tasks": (tasks._LISTING, ("status",)),
+    "workflows": (catalog._LISTING, ("name", "type")),
+}
+SMALL = {"account", "access_key", "counter"}
+"""Tables that may be read whole."""
+WALKED_WHOLE = {
+    "event_undelivered",
+    "run_active",
+    "run_pending",
+    "run_sandbox_slot",
+    "run_to_cancel",
+    "run_to_delete",
+    "task_open",
+    "workflow_creating",
+}
+"""Partial indexes of the rows that wait for something, however many others there are."""
+
+
+def named() -> Iterator[tuple[str, str]]:
+    for room, sql in ROOMS.items():
+        for name, statement in vars(sql).items():
+            yield f"{room}.{name}", statement.sql
+
+
+def composed() -> Iterator[tuple[str, str]]:
+    for name, (listing, filters) in LISTINGS.items():
+        for size in range(len(filters) + 1):
+            for chosen in combinations(filters, size):
+                label = "+".join((name, *chosen))
+                asked = frozenset(chosen)
+                if asked in listing.indexed:
+                    yield label, walk_text(listing, driver=asked)
+                    continue
+                for driver in drivers(listing, asked):
+                    by = f"{label} by {'+'.join(sorted(driver))}"
+                    yield f"{by}, bound", probe_text(listing, driver=driver)
+                    yield by, walk_text(listing, driver=driver, rest=asked - driver)
+                    yield f"{by}, bounded", walk_text(listing, driver=driver, rest=asked - driver, bounded=True)
+
+
+class Recorded(Exception):
+    """Carries what the guard would have executed."""
+
+
+def guarded() -> Iterator[tuple[str, str]]:
+    for table, applied in (("run", runs.APPLIED), ("task", tasks.APPLIED), ("workflow", catalog.APPLIED)):
+        texts: list[str] = []
+        tx: Any = SimpleNamespace(change=lambda text, values, into=texts: into.append(text))
+        guard.update_guarded(tx, table, dict.fromkeys(applied), row_id=1, revision=1, status="PENDING")
+        yield f"guarded update of {table}", texts[0]
+
+
+EVERYTHING = [*named(), *composed(), *guarded()]
+
+
+def parameters(text: str) -> dict[str, Any]:
+    return dict.fromkeys(re.findall(r":(\w+)", text), 1)
+
+
+def plan(store: SqliteStore, text: str) -> list[str]:
+    return store.write(
+        lambda tx: [row[3] for row in tx.rows(f"explain query plan {text}", parameters(text))],
+    )
+
+
+@pytest.mark.parametrize(("label", "text"), EVERYTHING, ids=[label for label, _ in EVERYTHING])
+def test_every_statement_follows_an_index_and_sorts_nothing(store: SqliteStore, label: str, text: str) -> None:
+    for step in plan(store, text):
+        assert "TEMP B-TREE" not in step, step
+        scanned = re.match(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?", step)
+        if scanned is None or scanned[1] in SMALL or scanned[1] == "CONSTANT":
+            continue
+        assert scanned[2] in WALKED_WHOLE, step
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ((), "run_by_account"),
+        (("status",), "run_by_status"),
+        (("name",), "run_by_name"),
+        (("name", "status"), "run_by_name_status"),
+        (("run_group_id",), "run_by_group"),
+        (("run_group_id", "status"), "run_by_group_status"),
+        (("batch_id",), "run_by_batch"),
+        (("batch_id", "status"), "run_by_batch_status"),
+    ],
+)
+def test_a_page_walks_the_index_made_for_its_filters(store: SqliteStore, filters: tuple[str, ...], index: str) -> None:
+    equal = "".join(f" AND {name}=?" for name in filters)
+    ordered = {"account=?" + equal} | {"account=?" + "".join(f" AND {name}=?" for name in sorted(filters))}
+    steps = plan(store, walk_text(runs._LISTING, driver=frozenset(filters)))
+    assert steps in [[f"SEARCH run USING INDEX {index} ({columns} AND id>?)"] for columns in ordered]
+
+
+def test_a_bounded_walk_follows_the_chosen_index_and_no_other(store: SqliteStore) -> None:
+    asked = frozenset({"name", "run_group_id", "batch_id", "status"})
+    followed = {
+        driver: plan(store, walk_text(runs._LISTING, driver=driver, rest=asked - driver, bounded=True))
+        for driver in drivers(runs._LISTING, asked)
+    }
+    assert {driver: re.findall(r"INDEX (\w+)", " ".join(steps)) for driver, steps in followed.items()} == {
+        frozenset({"name", "status"}): ["run_by_name_status"],
+        frozenset({"run_group_id", "status"}): ["run_by_group_status"],
+        frozenset({"batch_id", "status"}): ["run_by_batch_status"],
+    }
+
+
+@pytest.mark.parametrize(("label", "text"), EVERYTHING, ids=[label for label, _ in EVERYTHING])
+def test_every_statement_is_portable(label: str, text: str) -> None:
+    assert "%" not in text
+    for word in ("indexed by", "rowid", "ifnull", "glob", "json_", "pragma", "insert or", "replace into", "strftime"):
+        assert word not in text.lower()
+
+
+def test_no_statement_hides_outside_the_store_s_texts() -> None:
+    source = Path(statements.__file__).parent
+    verb = re.compile(r"\s*(select|insert into|update|delete from)\s")
+    found = {
+        path.name
+        for path in source.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and verb.match(node.value)
+    }
+    assert found == {"database.py", "guard.py", "pages.py"}
+
+
+def test_names_of_statements_are_unique_in_their_file() -> None:
+    for path in statements.FOLDER.glob("*.sql"):
+        names = re.findall(r"^-- name: (\w+)\(", path.read_text(), re.MULTILINE)
+        assert len(names) == len(set(names)) == len(vars(ROOMS[path.stem]))
+
+
+def test_a_plain_statement_runs_at_once_and_gives_a_list(store: SqliteStore) -> None:
+    start(store)
+    assert store.read(lambda tx: runs.SQL.active_run_ids(tx)) == []
+    assert isinstance(store.read(lambda tx: runs.SQL.pending_runs(tx, limit=5)), list)
+
+
+def test_a_plain_statement_that_changes_rows_does_so_without_being_iterated(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "claim.sql").write_text(
+        "-- name: claim(status)\nupdate run set name = 'claimed' where status = :status returning {run};\n"
+    )
+    monkeypatch.setattr(statements, "FOLDER", tmp_path)
+    sql = statements.load("claim", run=runs.RunRow)
+    run = start(store)
+    store.write(lambda tx: sql.claim(tx, status="PENDING") and None)
+    assert store.read(lambda tx: tx.rows("select id, name from run", {})) == [(run.id, "claimed")]
+
+
+def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bad.sql").write_text("-- name: bad(id)^\nselect 1 from run where id = :id and account = :account;\n")
+    monkeypatch.setattr(statements, "FOLDER", tmp_path)
+    with pytest.raises(Exception, match="undeclared parameter name in query bad: account"):
+        statements.load("bad")
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("account", statements.columns(accounts.AccountRow)),
+        ("access_key", statements.columns(accounts.AccessKeyRow)),
+        ("run", runs.COLUMNS),
+        ("task", tasks.COLUMNS),
+        ("workflow", catalog.COLUMNS),
+        ("event", statements.columns(events.EventRow)),
+    ],
+)
+def test_a_row_has_every_column_of_its_table(store: SqliteStore, table: str, columns: tuple[str, ...]) -> None:
+    there = store.read(lambda tx: [row[1] for row in tx.rows(f"pragma table_info({table})", {})])
+    assert sorted(columns) == sorted(there)
+
+
+def test_lists_of_statuses_in_the_sql_are_the_domains() -> None:
+    ended_run = {str(status) for status in run_life.ENDED}
+    ended_task = {str(status) for status in task_life.ENDED}
+    allowed = [ended_run, ended_run | {str(RunStatus.PENDING)}, ended_task]
+    texts = [
+        (MIGRATIONS / "0001_start.sql").read_text(),
+        *(path.read_text() for path in statements.FOLDER.glob("*.sql")),
+    ]
+    lists = [
+        set(re.findall(r"'(\w+)'", found))
+        for text in texts
+        for found in re.findall(r"status (?:not )?in \(([^)]*)\)", text)
+    ]
+    assert len(lists) >= 8
+    assert [found for found in lists if found not in allowed] == []
+
+
+def test_a_guarded_update_binds_its_values(store: SqliteStore) -> None:
+    run = start(store)
+    text = "x', status = 'FAILED"
+
+    def unit(tx: Tx) -> bool:
+        return runs.apply_run(tx, run, run.state, now_ms=1, status_message=text)
+
+    assert store.write(unit)
+    found = store.read(lambda tx: runs.find_run(tx, ACCOUNT, run.id))
+    assert found is not None
+    assert (found.status, found.status_message) == (RunStatus.PENDING, text)
