@@ -6,6 +6,7 @@ ever: the server makes one to keep an attempt from starting.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ class Claim(NamedTuple):
     boot_id: str
 
 
+@functools.lru_cache(maxsize=1)
 def boot_id() -> str:
-    """What names this boot of the host."""
+    """What names this boot of the host. Looked up once, by the launcher before it forks."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 
@@ -27,10 +29,15 @@ def boot_id() -> str:
 def stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third (state) on; None when there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return None
+    try:
+        return os.read(descriptor, 4096).decode(errors="replace").rpartition(")")[2].split()
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def start_time(pid: int) -> int:
@@ -43,8 +50,9 @@ def take(directory: str) -> bool:
     """Claim the attempt for this process; False when it has an owner already."""
     pid = os.getpid()
     temporary = f"{directory}/pid.{pid}"
-    with open(temporary, "w") as file:
-        file.write(f"{pid} {start_time(pid)} {boot_id()}\n")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    os.write(descriptor, f"{pid} {start_time(pid)} {boot_id()}\n".encode())
+    os.close(descriptor)
     try:
         os.link(temporary, directory + "/pid")
     except FileExistsError:

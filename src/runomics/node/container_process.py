@@ -9,7 +9,7 @@ import resource
 import signal
 from typing import Any, NamedTuple
 
-from . import cgroups, containers, image_root, linux, volume
+from . import cgroups, containers, host_etc, image_root, linux, volume
 from .containers import Descriptors
 from .spec import Spec
 
@@ -17,6 +17,8 @@ RUNTIME_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 OOM_SCORE_ADJUSTMENT = "500"
 """When the host itself runs out of memory, a task goes before the service and the supervisors."""
 MESSAGE_BYTES = 2000
+ROOTFS, HOST_ETC = "rootfs", "host-etc"
+"""In the attempt's directory: where an image's root is mounted, and its own snapshot of /etc where the spec names no place for them."""
 
 
 class Status(NamedTuple):
@@ -51,20 +53,24 @@ class ContainerProcess:
                 directories[containers.HOME] = 0o700
             else:
                 directories.update({image_root.UPPER: 0o755, image_root.WORK: 0o755})
-                image = directory + "/rootfs"
+                image = f"{directory}/{ROOTFS}"
                 os.makedirs(image, exist_ok=True)
             scratch = {name: keep(fd) for name, fd in volume.make_scratch(root, spec.scratch, directories).items()}
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
             descriptors = Descriptors(
                 status=status,
-                hosts=keep(_memory_file("hosts", containers.hosts_text(spec).encode())),
                 tmp=scratch[containers.TMP],
                 home=scratch.get(containers.HOME),
                 seccomp=None if spec.seccomp is None else keep(os.open(spec.seccomp, os.O_RDONLY | os.O_CLOEXEC)),
             )
-            options = b"".join(os.fsencode(part) + b"\0" for part in containers.options(spec, descriptors, image))
-            arguments = keep(_memory_file("options", options))
+            etc = host_etc.snapshot(
+                spec.host_etc or f"{directory}/{HOST_ETC}",
+                containers.hosts_text(spec),
+                more=host_etc.NETWORK_NAMES if spec.network else (),
+            )
+            options = containers.options(spec, descriptors, containers.Root(image, etc))
+            arguments = keep(_memory_file("options", b"".join(os.fsencode(part) + b"\0" for part in options)))
             command = [spec.bwrap, "--args", str(arguments), "--", *containers.inner_command(spec)]
             inherited = [arguments, *(fd for fd in descriptors if fd is not None)]
             parent = os.getpid()

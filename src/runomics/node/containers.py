@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from . import host_etc
 from .spec import Spec
 
 WORKFLOW = "/mnt/workflow"
@@ -22,18 +23,7 @@ CAPABILITIES = (
 
 HOST_DIRECTORIES = ("/usr", "/nix/store")
 HOST_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
-MADE_DIRECTORIES = ("/etc", "/etc/pki", "/etc/pki/ca-trust", "/etc/pki/tls", "/etc/ssl", "/mnt")
-"""bwrap makes missing parents for root alone; a task may become another user."""
-HOST_ETC = (
-    "R", "alternatives", "crypto-policies", "debian_version", "fonts", "group", "ImageMagick-6", "ImageMagick-7", "ld.so.cache",
-    "localtime", "lsb-release", "magic", "mime.types", "nsswitch.conf", "octave", "os-release", "passwd", "perl",
-    "pki/ca-trust/extracted", "pki/java", "pki/tls/certs", "pki/tls/openssl.cnf", "protocols", "rpc", "services", "ssl/certs",
-    "ssl/openssl.cnf", "texmf", "timezone",
-)  # fmt: skip
-"""Configuration that programs below /usr read, and nothing that may hold a secret: a task that is root opens files of any mode."""
-HOST_ETC_PREFIXES = ("java", "python2", "python3")
-"""Debian and RHEL keep the JDK's own configuration in /etc/java-<version>: without it java does not start."""
-NETWORK_ETC = ("gai.conf", "host.conf", "resolv.conf")
+
 
 DEFAULT_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -47,10 +37,16 @@ class Descriptors(NamedTuple):
     """Open files that bwrap inherits: directories it binds, data it reads, the pipe it reports on."""
 
     status: int
-    hosts: int
     tmp: int
     home: int | None
     seccomp: int | None
+
+
+class Root(NamedTuple):
+    """What becomes /: the mounted root of an image, or (None) the host's; and a snapshot of the host's /etc (host_etc)."""
+
+    image: str | None
+    etc: str
 
 
 def environment(spec: Spec) -> dict[str, str]:
@@ -77,13 +73,13 @@ def hosts_text(spec: Spec) -> str:
         return own
 
 
-def options(spec: Spec, descriptors: Descriptors, image_root: str | None) -> list[str]:
-    """bwrap's options, without its own path and the command. `image_root` is the mounted root of an image, None for the host's."""
+def options(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
+    """bwrap's options, without its own path and the command."""
     return [
-        *_namespaces(spec, image_root),
+        *_namespaces(spec, root),
         *_rights(spec, descriptors),
-        *(["--bind", image_root, "/"] if image_root else host_root(spec)),
-        *_own_files(spec, descriptors, image_root),
+        *(["--bind", root.image, "/"] if root.image else host_root(spec, root.etc)),
+        *_own_files(spec, descriptors, root),
         *_workflow(spec),
         "--json-status-fd", str(descriptors.status),
         "--chdir", spec.cwd,
@@ -92,9 +88,9 @@ def options(spec: Spec, descriptors: Descriptors, image_root: str | None) -> lis
     ]  # fmt: skip
 
 
-def _namespaces(spec: Spec, image_root: str | None) -> list[str]:
+def _namespaces(spec: Spec, root: Root) -> list[str]:
     chosen = ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--hostname", HOSTNAME]
-    if spec.rootless and image_root is None:
+    if spec.rootless and not root.image:
         chosen += ["--unshare-user", "--uid", "0", "--gid", "0", "--disable-userns"]
     if not spec.network:
         chosen.append("--unshare-net")
@@ -111,9 +107,9 @@ def _rights(spec: Spec, descriptors: Descriptors) -> list[str]:
     return chosen
 
 
-def host_root(spec: Spec) -> list[str]:
+def host_root(spec: Spec, etc: str) -> list[str]:
     """The pieces of the host's own root that make the default image, each read-only, plus the paths the operator named."""
-    chosen = [part for path in MADE_DIRECTORIES for part in ("--perms", "0755", "--dir", path)]
+    chosen: list[str] = []
     for path in HOST_DIRECTORIES:
         if os.path.isdir(path):
             chosen += ["--ro-bind", path, path]
@@ -122,28 +118,21 @@ def host_root(spec: Spec) -> list[str]:
             chosen += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             chosen += ["--ro-bind", path, path]
-    names = {*HOST_ETC, *(NETWORK_ETC if spec.network else ())}
-    names.update(name for name in os.listdir("/etc") if name.startswith(HOST_ETC_PREFIXES))
-    for name in sorted(names):
-        path = "/etc/" + name
-        if os.path.exists(path):
-            chosen += ["--ro-bind", path, path]
+    chosen += ["--ro-bind", etc, "/etc"]
     for path in spec.host_paths:
         chosen += ["--ro-bind", path, path]
     return chosen
 
 
-def _own_files(spec: Spec, descriptors: Descriptors, image_root: str | None) -> list[str]:
+def _own_files(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
     shm_bytes = spec.memory_bytes or SHM_BYTES_WITHOUT_LIMIT
     chosen = ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(shm_bytes), "--tmpfs", "/dev/shm"]  # noqa: S108
     chosen += ["--bind-fd", str(descriptors.tmp), "/tmp"]  # noqa: S108 a place inside the container
     if descriptors.home is not None:
         chosen += ["--bind-fd", str(descriptors.home), "/root"]
-    if image_root is None:
-        return [*chosen, "--perms", "0644", "--file", str(descriptors.hosts), "/etc/hosts"]
-    chosen += ["--perms", "0644", "--ro-bind-data", str(descriptors.hosts), "/etc/hosts"]
-    if spec.network:
-        chosen += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
+    if root.image:
+        for name in (host_etc.HOSTS, "resolv.conf") if spec.network else (host_etc.HOSTS,):
+            chosen += ["--ro-bind-try", f"{root.etc}/{name}", f"/etc/{name}"]
     return chosen
 
 
@@ -153,4 +142,4 @@ def _workflow(spec: Spec) -> list[str]:
         if source is not None:
             chosen += ["--ro-bind", source, f"{WORKFLOW}/{name}"]
     hidden = f"{WORKFLOW}/{spec.scratch.split('/', 1)[0]}"
-    return [*chosen, "--perms", "0555", "--size", "4096", "--tmpfs", hidden, "--remount-ro", hidden]
+    return [*chosen, "--perms", "0555", "--size", "4096", "--tmpfs", hidden]

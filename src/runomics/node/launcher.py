@@ -36,6 +36,7 @@ def main(descriptor: int) -> int:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     if threading.active_count() != 1:
         raise RuntimeError("the task launcher has threads; a fork would leave their locks behind")
+    claim.boot_id()
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -36,9 +36,13 @@ def started_ms(directory: str) -> int | None:
 
 def _replace(directory: str, name: str, document: dict[str, Any], *, durable: bool) -> None:
     temporary = f"{directory}/{name}.{os.getpid()}"
-    with open(temporary, "w") as file:
-        json.dump(document, file)
-        file.flush()
+    content = memoryview(json.dumps(document).encode())
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
         if durable:
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     os.rename(temporary, f"{directory}/{name}")

@@ -30,6 +30,7 @@ class Spec(NamedTuple):
     scratch: str
     rootfs: str | None
     host_paths: list[str]
+    host_etc: str | None
     rootless: bool
     network: bool
     seccomp: str | None
@@ -83,6 +84,7 @@ def _spec(document: dict[str, Any]) -> Spec:
         scratch=document["scratch"],
         rootfs=document.get("rootfs"),
         host_paths=list(document.get("host_paths") or ()),
+        host_etc=document.get("host_etc"),
         rootless=bool(document["rootless"]),
         network=bool(document["network"]),
         seccomp=document.get("seccomp"),

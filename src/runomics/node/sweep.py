@@ -5,6 +5,7 @@ Runs in a supervisor process that found the attempt claimed. Every act may be re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 from . import cgroups, claim, containers, linux, processes, records, volume
 from . import spec as specs
+from .container_process import HOST_ETC, ROOTFS
 from .spec import Spec
 
 KILL_SECONDS = 10.0
@@ -70,7 +72,7 @@ def after_dead_supervisor(directory: str) -> int:
 
 
 def remove_leftovers(directory: str, spec: Spec) -> None:
-    """Remove the attempt's scratch, beneath its volume only, and the place where an image's root was mounted.
+    """Remove the attempt's scratch, beneath its volume only, and what lies in its own directory but for its records.
 
     What cannot be removed is told in runtime.log and goes with the volume.
     """
@@ -80,8 +82,13 @@ def remove_leftovers(directory: str, spec: Spec) -> None:
             volume.remove_scratch(root, spec.scratch)
         finally:
             os.close(root)
-        if spec.rootfs is not None and os.path.isdir(directory + "/rootfs"):
-            os.rmdir(directory + "/rootfs")
+        own = volume.open_volume(directory)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(ROOTFS, dir_fd=own)
+            volume.remove_tree(own, HOST_ETC)
+        finally:
+            os.close(own)
     except OSError:
         traceback.print_exc()
 

@@ -141,6 +141,7 @@ class LocalRunner:
             "bwrap": str(self._bwrap),
             "rootless": os.geteuid() != 0,
             "seccomp": None if self._seccomp_program is None else str(self._seccomp_program),
+            "host_etc": str(self._data / "host-etc"),
             "host_paths": [str(path) for path in self._host_paths],
         }
         attempt_files.write_spec(task_directory, {**DEFAULTS, **own, **spec})

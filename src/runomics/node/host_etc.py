@@ -1,0 +1,96 @@
+"""A copy of the pieces of the host's /etc that programs below /usr read: one bind for each task instead of thirty. Kept by supervisors.
+
+A snapshot is named by what the host's files looked like, so a changed host gets a new one, and a task keeps the one it started
+with. Only world-readable files are copied: a task that is root would open any other as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import zlib
+
+from . import volume
+
+NAMES = (
+    "ImageMagick-6", "ImageMagick-7", "R", "alternatives", "crypto-policies", "debian_version", "fonts", "group", "ld.so.cache",
+    "localtime", "lsb-release", "magic", "mime.types", "nsswitch.conf", "octave", "os-release", "passwd", "perl", "pki/ca-trust/extracted",
+    "pki/java", "pki/tls/certs", "pki/tls/openssl.cnf", "protocols", "redhat-release", "rpc", "services", "ssl/certs", "ssl/openssl.cnf",
+    "texmf", "timezone",
+)  # fmt: skip
+"""Configuration, and nothing that is meant to hold a secret."""
+PREFIXES = ("java", "python2", "python3")
+"""Debian and RHEL keep the JDK's own configuration in /etc/java-<version>: without it java does not start."""
+NETWORK_NAMES = ("gai.conf", "host.conf", "resolv.conf")
+"""With the host's network, its way of finding names."""
+VISIBLE = ("/usr/", "/nix/store/")
+HOSTS = "hosts"
+
+
+def names(etc: str, more: tuple[str, ...] = ()) -> list[str]:
+    """The pieces that this host has, sorted."""
+    by_prefix = [name for name in os.listdir(etc) if name.startswith(PREFIXES)]
+    return sorted(name for name in {*NAMES, *more, *by_prefix} if os.path.exists(f"{etc}/{name}"))
+
+
+def snapshot(directory: str, hosts: str, *, more: tuple[str, ...] = (), etc: str = "/etc") -> str:
+    """The path of a snapshot of `etc` as it is now, with `hosts` as its /etc/hosts; below `directory`, made when it is missing.
+
+    Its time of modification is that of its last use.
+    """
+    pieces = names(etc, more)
+    looks = [hosts]
+    newest_ns = 0
+    for name in pieces:
+        status = os.stat(f"{etc}/{name}")
+        looks.append(f"{name} {status.st_ino} {status.st_mode} {status.st_size} {status.st_mtime_ns}")
+        newest_ns = max(newest_ns, status.st_mtime_ns)
+    path = f"{directory}/{newest_ns:x}-{zlib.crc32(chr(10).join(looks).encode()):08x}"
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        _make(path, etc, pieces, hosts)
+    return path
+
+
+def _make(path: str, etc: str, pieces: list[str], hosts: str) -> None:
+    temporary = f"{path}.{os.getpid()}"
+    os.makedirs(temporary, mode=0o755)
+    for name in pieces:
+        target = f"{temporary}/{name}"
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        _copy(f"{etc}/{name}", target, etc, pieces)
+    with open(f"{temporary}/{HOSTS}", "w") as file:
+        file.write(hosts)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        parent = volume.open_volume(os.path.dirname(path))
+        volume.remove_tree(parent, os.path.basename(temporary))
+        os.close(parent)
+        if not os.path.isdir(path):
+            raise
+
+
+def _copy(source: str, target: str, etc: str, pieces: list[str]) -> None:
+    """Copy one piece. A link stays a link when a task sees what it names; otherwise what it leads to is copied."""
+    if os.path.islink(source):
+        leads_to = os.path.normpath(os.path.join(os.path.dirname(source), os.readlink(source)))
+        within = [f"{etc}/{name}" for name in pieces]
+        if leads_to.startswith(VISIBLE) or any(
+            leads_to == piece or leads_to.startswith(piece + "/") for piece in within
+        ):
+            os.symlink(os.readlink(source), target)
+            return
+    # What vanishes or is refused while we look is left out: it is configuration, and the next snapshot will have it.
+    with contextlib.suppress(OSError):
+        status = os.stat(source)
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IXOTH:
+            os.mkdir(target, 0o755)
+            for name in os.listdir(source):
+                _copy(f"{source}/{name}", f"{target}/{name}", etc, pieces)
+        elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
+            with open(source, "rb") as read, open(target, "wb") as written:
+                written.write(read.read())
+                os.fchmod(written.fileno(), 0o755 if status.st_mode & stat.S_IXOTH else 0o644)
