@@ -103,8 +103,8 @@ class Routes:
     def match(self, method: str, raw_path: bytes) -> tuple[Operation | None, list[bytes]]:
         """The operation that answers, and the path's segments, still percent-encoded. None when there is none.
 
-        A label takes exactly one segment that is not empty: an encoded ARN is one. Deviation: AWS's tolerance for a trailing
-        slash is unknown; here it names nothing, so that an empty id never reaches the operation of the path above it.
+        A label takes exactly one segment that is not empty: an encoded ARN is one. A trailing slash makes an empty segment and so
+        names nothing: an empty id never reaches the operation of the path above it.
         """
         segments = raw_path.split(b"/")
         node = self._methods.get(method)
@@ -209,6 +209,10 @@ def _text(raw: bytes, place: str) -> str:
 
 
 def _document(body: bytes) -> dict[str, Any]:
+    """The last of repeated keys counts.
+
+    Deviation: in free documents an integer beyond 64 bits becomes the nearest floating-point number.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -23,11 +23,15 @@ MAX_LISTED_VIOLATIONS = 50
 """Named one by one; the total is always the true one."""
 
 MAX_DOCUMENT_DEPTH = 100
-"""Of free documents. Deviation: AWS's limit is unknown; ours keeps every later reader and writer of the document within its own."""
+"""Of free documents: it keeps every later reader and writer of the document within its own limit.
+
+Deviation: free documents (parameters, engineSettings) may be nested at most 100 levels deep; AWS's limit is unknown."""
 
 MAX_UNBOUNDED_CHARS = 2048
-"""Of a string that the model gives a pattern and no maximum. Deviation: its limit is unknown, and some of these patterns take time
-that grows with the square of the length (`.+/.+`); within this one, milliseconds."""
+"""Of a string that the model gives a pattern and no maximum: some of these patterns (`.+/.+`) take time that grows with the square of
+the length; within this one, milliseconds.
+
+Deviation: strings that have a pattern and no maximum in the model are limited to 2,048 characters; AWS's limit is unknown."""
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
 INT64 = (-(1 << 63), (1 << 63) - 1)
@@ -54,7 +58,7 @@ class Violations:
 
         Source: observed, "N validation errors detected: Value '…' at 'parameterTemplate.NAME.member.description' failed to satisfy
             constraint: Member must …".
-        Deviation: at most 50 are named and a refused value is shown up to 128 characters.
+        Deviation: at most 50 broken constraints are named and a refused value is shown up to 128 characters.
         """
         noun = "error" if self.count == 1 else "errors"
         unnamed = self.count - len(self.lines)
@@ -168,16 +172,12 @@ class Compiler:
 
 
 def _string(shape: Mapping[str, Any]) -> Check:
+    """Deviation: the character U+0000 is refused in every string outside free documents: not every database can hold it."""
     if "enum" in shape:
         return _enum(shape["enum"])
     low, pattern = shape.get("min", 0), shape.get("pattern")
     high = shape.get("max", MAX_UNBOUNDED_CHARS if pattern else sys.maxsize)
-    matches = matcher(pattern) if pattern else _has_no_nul
-    constraint = (
-        f"Member must satisfy regular expression pattern: {pattern}"
-        if pattern
-        else "Member must not contain the character U+0000"
-    )
+    matches = matcher(pattern) if pattern else None
 
     def check(value: Any, path: str, violations: Violations) -> Any:
         if value.__class__ is not str:
@@ -187,15 +187,13 @@ def _string(shape: Mapping[str, Any]) -> Check:
             violations.add(value, path, f"Member must have length greater than or equal to {low}")
         if length > high:
             violations.add(value, path, f"Member must have length less than or equal to {high}")
-        elif not matches(value):
-            violations.add(value, path, constraint)
+        elif matches is not None and not matches(value):
+            violations.add(value, path, f"Member must satisfy regular expression pattern: {pattern}")
+        elif "\0" in value:
+            violations.add(value, path, "Member must not contain the character U+0000")
         return value
 
     return check
-
-
-def _has_no_nul(value: str) -> bool:
-    return "\0" not in value
 
 
 def _enum(names: list[str]) -> Check:
