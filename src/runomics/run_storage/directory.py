@@ -147,14 +147,12 @@ class DirectoryStorage:
         live = self._find(run_uuid)
         if live is None:
             raise VolumeLost(f"run {run_uuid} has no storage any more")
-        if live.record.was_lost:
+        if self._records.is_lost(run_uuid):
             raise VolumeLost(f"storage of run {run_uuid} lost data that was written earlier")
         try:
             linux.syncfs(live.root)
         except OSError as error:
-            with live.lock:
-                live.record = replace(live.record, was_lost=True)
-            self._persist(live)
+            self._records.lose(run_uuid)
             raise VolumeLost(f"storage of run {run_uuid} could not be written to {self._runs}: {error}") from error
         self._walk(live, 0)
         self._persist(live)
@@ -176,7 +174,8 @@ class DirectoryStorage:
                     live.ended.set()
                     os.close(live.root)
             if record is not None:
-                self._records.end(run_uuid, record)
+                with contextlib.suppress(OSError):  # a full disk must not keep the volume from going
+                    self._records.end(run_uuid, record)
             self._throw_away(self._point(run_uuid))
             moved = self._records.discard(self._records.directory(run_uuid))
             if moved is not None:
@@ -317,8 +316,12 @@ class DirectoryStorage:
         if live.persisted == live.record:
             return
         live.persisted = live.record
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self._records.write(live.volume.run_uuid, live.record)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("run_storage.cannot_persist", run_uuid=live.volume.run_uuid, error=str(error))
 
     def _promised_bytes(self) -> int:
         records = [live.record for live in list(self._live.values())]

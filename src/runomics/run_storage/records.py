@@ -1,6 +1,8 @@
 """Owns `DATA/volumes`: one directory per volume with its record, the records of ended volumes, the trash; runs in the server.
 
-    volumes/<run uuid>/{volume.json, image}   a live volume; the directory's appearance by rename is its creation
+    volumes/<run uuid>/                       a live volume; the directory's appearance by rename is its creation
+        volume.json  image                    its record, its file system
+        intact                                gone when data was lost: to remove a file needs no room, which lacks then
     volumes/.ready/<class>.<n>/…              made ahead of time; dropped at every start
     volumes/.trash/<name>.<n>                 no longer anyone's; removed in the background, and at every start
     volumes/.ended/<run uuid>.json            the last reading of a destroyed volume, so that `destroy` may be repeated
@@ -37,7 +39,6 @@ class VolumeRecord:
     used_bytes: int = 0
     peak_bytes: int = 0
     was_full: bool = False
-    was_lost: bool = False
     format: int = FORMAT
 
     @property
@@ -119,6 +120,7 @@ class VolumeRecords:
 
     def write_durably(self, directory: Path, record: VolumeRecord) -> None:
         """Put the first record into a directory of `make_directory`, synced: `adopt` is a mere rename then."""
+        (directory / "intact").touch()
         _replace(directory / "volume.json", asdict(record), durable=True)
 
     def adopt(self, made: Path, run_uuid: str) -> None:
@@ -140,6 +142,14 @@ class VolumeRecords:
         made = self.make_directory("record")
         self.write_durably(made, record)
         self.adopt(made, run_uuid)
+
+    def lose(self, run_uuid: str) -> None:
+        """Remember for good that data of the volume did not reach the disk."""
+        (self.directory(run_uuid) / "intact").unlink(missing_ok=True)
+
+    def is_lost(self, run_uuid: str) -> bool:
+        """Whether `lose` was ever called for the volume."""
+        return not (self.directory(run_uuid) / "intact").exists()
 
     def end(self, run_uuid: str, record: VolumeRecord) -> None:
         """Remember the last reading of a volume that is about to go."""
@@ -173,9 +183,13 @@ def _replace(path: Path, values: Mapping[str, Any], *, durable: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, json.dumps(values).encode())
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
+        try:
+            os.write(descriptor, json.dumps(values).encode())
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -83,7 +83,7 @@ class Trash:
 def _remove(directory: Path, held: HeldImage | None, stopping: threading.Event) -> None:
     if held is not None:
         _let_go(directory, held, stopping)
-    for name in ("image", "volume.json"):
+    for name in ("image", "intact", "volume.json"):
         (directory / name).unlink(missing_ok=True)
     try:
         directory.rmdir()

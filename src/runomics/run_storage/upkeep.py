@@ -90,7 +90,7 @@ class Upkeep:
             if now >= self._reclaim_at:
                 self._reclaim_at = now + self._reclaim_seconds
                 self._each(self._reclaim, self._volumes())
-            self._guard(now)
+            self._guarded(self._guard, now)
 
     def _guard(self, now: float) -> None:
         if not self._reserve.is_low(self._reserve.pool()):

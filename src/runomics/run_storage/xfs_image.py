@@ -129,7 +129,7 @@ class XfsImageStorage:
         live = self._find(run_uuid)
         if live is None:
             raise VolumeLost(f"run {run_uuid} has no storage any more")
-        if live.record.was_lost:
+        if self._records.is_lost(run_uuid):
             raise VolumeLost(f"storage of run {run_uuid} lost data that was written earlier")
         try:
             usage = live.meter.sample_exactly()
@@ -301,19 +301,21 @@ class XfsImageStorage:
     # ---- measuring -----------------------------------------------------------------------------------------------
 
     def _persist(self, run_uuid: str, usage: Usage) -> None:
-        self._note(run_uuid, lambda record: record.after(usage))
+        with self._recording:
+            live = self._live.get(run_uuid)
+            if live is None:
+                return
+            live.record = live.record.after(usage)
+            try:
+                self._records.write(run_uuid, live.record)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                log.warning("run_storage.cannot_persist", run_uuid=run_uuid, error=str(error))
 
     def _lose(self, run_uuid: str) -> None:
         """Remember that data did not reach the disk."""
-        self._note(run_uuid, lambda record: replace(record, was_lost=True))
-
-    def _note(self, run_uuid: str, change: Callable[[VolumeRecord], VolumeRecord]) -> None:
-        """Change the volume's record, if there still is one."""
-        with self._recording, contextlib.suppress(FileNotFoundError):
-            live = self._live.get(run_uuid)
-            if live is not None:
-                live.record = change(live.record)
-                self._records.write(run_uuid, live.record)
+        self._records.lose(run_uuid)
 
     def _read_exactly(self, run_uuid: str) -> None:
         live = self._live.get(run_uuid)
@@ -370,10 +372,17 @@ class XfsImageStorage:
             held = _held(live)
             live.meter.close()
         if record is not None:
-            self._records.end(run_uuid, record)
+            self._remember(run_uuid, record)
         self._hide(run_uuid)
         self._throw_away(self._records.directory(run_uuid), held)
         return record or self._records.ended_record(run_uuid)
+
+    def _remember(self, run_uuid: str, record: VolumeRecord) -> None:
+        """Keep the last reading for a repeat; a full disk must not keep the volume from going."""
+        try:
+            self._records.end(run_uuid, record)
+        except OSError as error:
+            log.warning("run_storage.cannot_persist", run_uuid=run_uuid, error=str(error))
 
     def _is_shown(self, run_uuid: str) -> bool:
         with contextlib.suppress(OSError):
