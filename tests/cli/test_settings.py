@@ -51,10 +51,13 @@ def test_data_is_absolute_wherever_the_server_is_started(tmp_path: Path, monkeyp
     assert load({"data": "here"}).data == tmp_path / "here"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root has one place for all")
-def test_a_plain_user_has_a_directory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("user", "directory"), [(0, "/var/lib/runomics"), (1000, "/somewhere/runomics")])
+def test_root_has_one_place_for_all_and_a_plain_user_its_own(
+    monkeypatch: pytest.MonkeyPatch, user: int, directory: str
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
-    assert default_data() == Path("/somewhere/runomics")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert default_data() == Path(directory)
 
 
 @pytest.mark.parametrize(
