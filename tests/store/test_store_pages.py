@@ -151,10 +151,11 @@ def test_filters_without_a_common_index_examine_a_bounded_number_of_entries(
     assert len(steps) * 100 < 50 * 60
 
 
+@pytest.mark.parametrize(("bound", "pages_of"), [(20, [10]), (5, [5, 5, 0])])
 def test_a_rare_filter_is_followed_rather_than_a_common_one(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, bound: int, pages_of: list[int]
 ) -> None:
-    monkeypatch.setattr(pages, "WALK", 20)
+    monkeypatch.setattr(pages, "WALK", bound)
 
     def fill(tx: Tx) -> None:
         for number in range(1000):
@@ -164,7 +165,7 @@ def test_a_rare_filter_is_followed_rather_than_a_common_one(
     store.write(fill)
     expected = [1000099 + 100 * number for number in range(10)]
     for filters in ({"run_group_id": 1}, {"batch_id": 2}, {"run_group_id": 1, "batch_id": 2, "status": "PENDING"}):
-        assert walk(store, ACCOUNT, 100, name="rare", **filters) == (expected, [10])
+        assert walk(store, ACCOUNT, 100, name="rare", **filters) == (expected, pages_of)
 
 
 def test_a_list_walked_while_runs_come_move_and_go_has_each_lasting_run_once(store: SqliteStore) -> None:
