@@ -1,63 +1,81 @@
-"""docs/user/compatibility.md: every workflow operation of the model, and whether this server has it."""
+"""docs/user/compatibility.md: each operation of the service model, and whether this server has it. From the model and the registry."""
 
 from __future__ import annotations
 
-import botocore.loaders
+import inspect
+import itertools
+from collections.abc import Iterator
 
-from runomics.operations.registry import handlers
+from deviations_page import _marked
 
-API_VERSION = "2022-11-28"
-SHARES = ("AcceptShare", "CreateShare", "DeleteShare", "GetShare", "ListShares")
-"""The shares of workflows; the model files them with the analytics half of the service."""
+from runomics.operations.registry import OPERATIONS, Registered
+from runomics.wire.model import OperationModel, ServiceModel
 
-GROUPS = (
-    ("Runs and tasks", ("Run", "Runs", "RunTask", "RunTasks")),
-    ("Workflows", ("Workflow", "Workflows", "WorkflowVersion", "WorkflowVersions")),
-    (
-        "Run groups, caches, batches",
-        ("RunGroup", "RunGroups", "RunCache", "RunCaches", "RunBatch", "Batch", "RunsInBatch"),
-    ),
-    ("Configurations, sharing, tags", ()),
-)
-"""Title → what an operation's name ends with after its verb; the last takes the rest."""
+TITLES = {
+    "run": "Runs",
+    "run/task": "Tasks",
+    "run/cancel": "Runs",
+    "workflow": "Workflows",
+    "workflow/version": "Workflow versions",
+    "runGroup": "Run groups",
+    "runCache": "Run caches",
+    "runBatch": "Run batches",
+    "runBatch/run": "Run batches",
+    "runBatch/cancel": "Run batches",
+    "runBatch/delete": "Run batches",
+    "configuration": "Configurations",
+    "share": "Shares",
+    "shares": "Shares",
+    "tags": "Tags",
+}
+"""The fixed segments of an operation's path → the resource it is about."""
 
 HEAD = """\
-# Compatibility
+# Which operations are supported
 
-<!-- Generated from the service model and the registry of operations by `make docs`; do not edit. -->
+<!-- Generated from the service model and src/runomics/operations/registry.py by `make docs`; do not edit. -->
 
-The operations of the workflow half of the `omics` API, version 2022-11-28. An operation that is not there yet answers
-`NotSupportedOperationException` (405). The storage and analytics halves of the service (sequence, reference, variant and annotation stores) are
-no part of this project. What is there and differs on purpose is in [deviations](deviations.md).
+{supported} of the {all} workflow operations of the HealthOmics API ({version}) are supported. The others are recognised, checked and
+answered with `NotSupportedOperationException` (405). Every other operation of the API (sequence, reference, variant and annotation
+stores) is no part of this service and is answered with `UnknownOperationException` (404).
+
+What a supported operation does differently stands below its table; differences that no single operation has are in
+[deviations](deviations.md).
 """
-
-
-def operation_names() -> list[str]:
-    """The names of all workflow operations of the model, sorted."""
-    model = botocore.loaders.Loader().load_service_model("omics", "service-2", API_VERSION)
-    names = []
-    for name, operation in model["operations"].items():
-        prefix = operation.get("endpoint", {}).get("hostPrefix", "")
-        if prefix in ("workflows-", "tags-") or name in SHARES:
-            names.append(name)
-    return sorted(names)
 
 
 def pages() -> dict[str, str]:
     """The one page."""
-    there = handlers()
-    names = operation_names()
-    parts = [HEAD, f"{sum(name in there for name in names)} of {len(names)} operations are there.\n"]
-    left = list(names)
-    for title, endings in GROUPS:
-        mine = [name for name in left if not endings or _without_verb(name) in endings]
-        left = [name for name in left if name not in mine]
-        parts += [f"## {title}\n", "| operation | |", "|---|---|"]
-        parts += [f"| {name} | {'yes' if name in there else 'not yet'} |" for name in mine]
-        parts.append("")
-    return {"user/compatibility.md": "\n".join(parts)}
+    model = ServiceModel.load()
+    served = {operation.name: operation for operation in OPERATIONS}
+    head = HEAD.format(supported=len(served), all=len(model.operations), version="2022-11-28")
+    by_title = sorted((TITLES[_place(operation)], operation.name, operation) for operation in model.operations.values())
+    sections = [
+        _section(title, [operation for _, _, operation in group], served)
+        for title, group in itertools.groupby(by_title, key=lambda entry: entry[0])
+    ]
+    return {"user/compatibility.md": "\n".join([head, *sections])}
 
 
-def _without_verb(name: str) -> str:
-    place = next(index for index in range(1, len(name)) if name[index].isupper())
-    return name[place:]
+def _place(operation: OperationModel) -> str:
+    return "/".join(part for part in operation.uri.partition("?")[0].split("/") if part and not part.startswith("{"))
+
+
+def _section(title: str, operations: list[OperationModel], served: dict[str, Registered]) -> str:
+    rows = [
+        f"| {operation.name} | `{operation.method} {operation.uri.partition('?')[0]}` | "
+        f"{'supported' if operation.name in served else 'NotSupportedOperationException'} |"
+        for operation in operations
+    ]
+    differences = [
+        f"- {operation.name}: {text}"
+        for operation in operations
+        if operation.name in served
+        for text in _deviations(served[operation.name])
+    ]
+    lines = [f"## {title}", "", "| operation | request | |", "|---|---|---|", *rows, ""]
+    return "\n".join([*lines, *differences, ""] if differences else lines)
+
+
+def _deviations(operation: Registered) -> Iterator[str]:
+    return _marked(inspect.getdoc(operation.function) or "")
