@@ -1,0 +1,199 @@
+"""What moves data for runs: import, stage, export. Runs in the server; calls return at once, results come on transfer threads.
+
+Everything may be asked again, also while it is going on (then both hear of the end) and after a crash (then what is done
+already is recognised): see docs/dev/data-movement.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runomics.domain.inputs import InputUri, InvalidInput, parse_input
+from runomics.ports import ObjectStore
+from runomics.scheduler.input_cache import InputCache
+from runomics.scheduler.transfer_export import Exported, ExportJob, OpenExport, OutputDelivery, upload_log
+from runomics.scheduler.transfer_import import Imported, InputStaging
+from runomics.scheduler.transfer_lanes import Lanes
+from runomics.scheduler.transfer_work import Check, Meter, Work, export_failure
+
+__all__ = ["ExportJob", "Exported", "Imported", "Progress", "Transfers"]
+
+_METERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the transfers of a run are, in bytes. A total grows as objects are looked at."""
+
+    imported_bytes: int = 0
+    import_total_bytes: int = 0
+    exported_bytes: int = 0
+    export_total_bytes: int = 0
+
+
+class Transfers:
+    """One per server.
+
+    `open_export` opens a path that an engine named, inside the run's volume and inputs, for reading and without ever
+    blocking. Callbacks come once, on a transfer thread; they must be short.
+    """
+
+    def __init__(self, *, objects: ObjectStore, cache: InputCache, open_export: OpenExport, threads: int = 8) -> None:
+        self._objects = objects
+        self._cache = cache
+        self._open_export = open_export
+        self._lanes = Lanes(threads)
+        self._lock = threading.Lock()
+        self._active: dict[tuple[Path, str], Work[Any]] = {}
+        self._meters: OrderedDict[Path, Meter] = OrderedDict()
+
+    # ---- in ------------------------------------------------------------------------------------------------------
+
+    def import_inputs(
+        self,
+        run_directory: Path,
+        uris: Sequence[InputUri],
+        on_done: Callable[[Imported], None],
+        *,
+        check: Check | None = None,
+    ) -> None:
+        """Stage every URI below run_directory/inputs. `check` is asked first, on a transfer thread.
+
+        A URI that is not `declared` and cannot be read is left out of what was staged, and is no failure.
+        """
+        self._stage(run_directory, "import", uris=uris, expected={}, on_done=on_done, check=check)
+
+    def stage(
+        self, run_directory: Path, uri: str, expected_digest: str | None, on_done: Callable[[Imported], None]
+    ) -> None:
+        """Stage what an engine names at run time; a trailing slash means a directory.
+
+        With `expected_digest` (of the import) an object that has another one by now is MODIFIED_INPUT_RESOURCE.
+        """
+        try:
+            parsed = parse_input(uri)
+        except InvalidInput as error:
+            on_done(Imported(staged={}, digests={}, failure=(error.reason, error.message)))
+            return
+        expected = {} if expected_digest is None else {uri: expected_digest}
+        self._stage(run_directory, f"stage {uri}", uris=[parsed], expected=expected, on_done=on_done, check=None)
+
+    def _stage(
+        self,
+        run_directory: Path,
+        name: str,
+        *,
+        uris: Sequence[InputUri],
+        expected: Mapping[str, str],
+        on_done: Callable[[Imported], None],
+        check: Check | None,
+    ) -> None:
+        work = self._begin(run_directory, name, on_done)
+        if work is not None:
+            InputStaging(work, self._objects, self._cache, uris=uris, expected=expected, check=check).begin()
+
+    # ---- out -----------------------------------------------------------------------------------------------------
+
+    def export(self, job: ExportJob, on_done: Callable[[Exported], None], *, check: Check | None = None) -> None:
+        """Store the run's outputs below its output URI. `check` is asked first, on a transfer thread."""
+        work = self._begin(job.run_directory, "export", on_done)
+        if work is not None:
+            OutputDelivery(work, self._objects, self._open_export, job=job, check=check).begin()
+
+    def export_log(self, log_file: Path, uri: str, on_done: Callable[[Exported], None]) -> None:
+        """Store a log of ours, a file of the run's directory, as `uri`."""
+
+        def act() -> int:
+            return upload_log(self._objects, log_file, uri)
+
+        self._store_one(log_file.parent, log_file.name, uri, act, on_done)
+
+    def write_object(self, uri: str, data: bytes, on_done: Callable[[Exported], None]) -> None:
+        """Store `data` as `uri`."""
+
+        def act() -> int:
+            return self._objects.upload_bytes(data, uri).size_bytes
+
+        self._lanes.submit(uri, lambda: on_done(_stored(uri, uri, act)))
+
+    def _store_one(
+        self, run_directory: Path, name: str, uri: str, act: Callable[[], int], on_done: Callable[[Exported], None]
+    ) -> None:
+        work: Work[Exported] | None = self._begin(run_directory, f"store {uri}", on_done)
+        if work is not None:
+            self._lanes.submit(run_directory, lambda: work.end(_stored(name, uri, act)))
+
+    # ---- all of a run --------------------------------------------------------------------------------------------
+
+    def progress(self, run_directory: Path) -> Progress:
+        """How far the run's transfers are; zeros when there were none since the start of the server."""
+        with self._lock:
+            meter = self._meters.get(run_directory)
+        if meter is None:
+            return Progress()
+        return Progress(
+            imported_bytes=meter.imported_bytes,
+            import_total_bytes=meter.import_total_bytes,
+            exported_bytes=meter.exported_bytes,
+            export_total_bytes=meter.export_total_bytes,
+        )
+
+    def forget(self, run_directory: Path) -> None:
+        """Give up what is going on for the run. Once this returns nothing of it is open, written, or called back.
+
+        Waits for the pieces under way: at most for one request to the store, or 64 MiB of copying.
+        """
+        with self._lock:
+            given_up = [key for key in self._active if key[0] == run_directory]
+            works = [self._active.pop(key) for key in given_up]
+            self._meters.pop(run_directory, None)
+        for work in works:
+            work.give_up()
+        self._lanes.clear(run_directory)
+
+    def close(self) -> None:
+        """Begin nothing more: the server is going down. What is half done is done again by the next."""
+        with self._lock:
+            works = list(self._active.values())
+        for work in works:
+            work.give_up()
+        self._lanes.stop()
+
+    def _begin(self, run_directory: Path, name: str, on_done: Callable[[Any], None]) -> Work[Any] | None:
+        """New work, or None when the same is going on: then its end is told to `on_done` as well."""
+        key = (run_directory, name)
+        with self._lock:
+            work = self._active.get(key)
+            if work is None:
+                meter = self._meters.setdefault(run_directory, Meter())
+                self._meters.move_to_end(run_directory)
+                if name in ("import", "export"):
+                    meter.start_over(name)
+                while len(self._meters) > _METERS:
+                    self._meters.popitem(last=False)
+                fresh: Work[Any] = Work(self._lanes, run_directory, meter)
+                self._active[key] = fresh
+        if work is not None:
+            work.when_done(on_done)
+            return None
+
+        def over(_: Any) -> None:
+            with self._lock:
+                if self._active.get(key) is fresh:
+                    del self._active[key]
+
+        fresh.when_done(over)
+        fresh.when_done(on_done)
+        return fresh
+
+
+def _stored(name: str, uri: str, act: Callable[[], int]) -> Exported:
+    try:
+        return Exported(uris={name: uri}, bytes=act())
+    except Exception as error:
+        return Exported(failure=export_failure(name, uri, error))
