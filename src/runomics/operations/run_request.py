@@ -24,14 +24,16 @@ if TYPE_CHECKING:
         parametersUri: NotRequired[str]  # noqa: N815 - the API's name
 
 
-KEPT = (
-    "networkingMode",
-    "scratchStorageMode",
-    "sessionPolicy",
-    "engineSettings",
-    "outputUriPrefixMode",
-    "requesterPaysEnabled",
-    "parametersUri",
+KEPT = frozenset(
+    {
+        "networkingMode",
+        "scratchStorageMode",
+        "sessionPolicy",
+        "engineSettings",
+        "outputUriPrefixMode",
+        "requesterPaysEnabled",
+        "parametersUri",
+    }
 )
 """Members that have no column of their own: kept as they came, and answered by GetRun under the same names."""
 
@@ -92,7 +94,8 @@ def check(request: StartRunRequest, limits: Limits) -> None:
     if "parameters" in request and "parametersUri" in request:
         raise ValidationException("parameters and parametersUri were both given: give one of them.")
     check_s3_uri("outputUri", request["outputUri"])
-    check_tags(request.get("tags", {}), limits)
+    if "tags" in request:
+        check_tags(request["tags"], limits)
 
 
 def _check_ready2run(request: StartRunRequest) -> None:

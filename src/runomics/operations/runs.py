@@ -75,7 +75,7 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         caller.site.default_storage,
     )
     run_id = next_id(tx, "run")
-    tags = orjson.dumps(wanted.get("tags", {})) if "tags" in request else b"{}"
+    tags = wanted.get("tags")
     new = runs.NewRun(
         id=run_id,
         account=caller.account,
@@ -104,7 +104,7 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         run_output_uri=identity.run_output_uri(wanted["outputUri"], run_id, wanted.get("outputUriPrefixMode")),
         log_level=wanted.get("logLevel", "ALL"),
         retention_mode=wanted.get("retentionMode", "RETAIN"),
-        tags=tags.decode(),
+        tags=orjson.dumps(tags).decode() if tags else "{}",
         extra=_extra(wanted, workflow),
         created_ms=caller.now_ms,
     )
@@ -192,10 +192,10 @@ def _signature(template: str, extra: str) -> tuple[parameters.Signature, str]:
 
 def _extra(wanted: StartRunRequest, workflow: catalog.WorkflowRow) -> str:
     """Members without a column. engineSettings are dropped for other engines than Nextflow. Source: guide, starting-a-run."""
-    extra = {name: wanted[name] for name in run_request.KEPT if name in wanted}  # type: ignore[literal-required]
+    extra = {name: wanted[name] for name in run_request.KEPT & wanted.keys()}  # type: ignore[literal-required]
     if host_engine(workflow.engine or "") != "NEXTFLOW":
         extra.pop("engineSettings", None)
-    return orjson.dumps(extra).decode()
+    return orjson.dumps(extra).decode() if extra else "{}"
 
 
 # ---- GetRun, ListRuns --------------------------------------------------------------------------------------------
