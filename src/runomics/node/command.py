@@ -1,7 +1,7 @@
 """The command line of the packed `node` folder: launch, supervise, detect, probe. Runs in a process of its own.
 
 `launch FD` is the task launcher on the socket FD; `supervise DIRECTORY` supervises one attempt in the foreground (the body of a
-batch job); `detect PARENT` prints the cgroup driver as JSON; `probe PARENT BWRAP` prints what `doctor` wants to know.
+batch job); `detect PARENT` prints the cgroup driver as JSON; `probe PARENT BWRAP DIRECTORY` prints what `doctor` wants to know.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 from . import delegation, launcher, probe, supervisor
 
-USAGE = "usage: node.pyz launch FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP"
+USAGE = "usage: node.pyz launch FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP DIRECTORY"
 
 
 def main(arguments: list[str]) -> int:
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) == 2 and arguments[0] == "detect":
         json.dump(delegation.detect(arguments[1])._asdict(), sys.stdout)
         return 0
-    if len(arguments) == 3 and arguments[0] == "probe":
-        json.dump(probe.findings(arguments[1], arguments[2]), sys.stdout)
+    if len(arguments) == 4 and arguments[0] == "probe":
+        json.dump(probe.findings(*arguments[1:]), sys.stdout)
         return 0
     sys.stderr.write(USAGE + "\n")
     return 2

@@ -81,7 +81,7 @@ class ContainerProcess:
                     if image is not None:
                         image_root.mount(spec, image)
                     _arrange(outputs, inherited)
-                    os.execve(spec.bwrap, command, RUNTIME_ENVIRONMENT)  # noqa: S606 no shell is the point
+                    os.execve(spec.bwrap, command, RUNTIME_ENVIRONMENT)
                 except BaseException as error:
                     os.write(status, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
                 finally:

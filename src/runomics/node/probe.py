@@ -1,9 +1,170 @@
-"""What `doctor` tries on this host for tasks, by doing it: containers, an overlay, limits. A process of its own."""
+"""What `doctor` tries on this host for tasks, by doing it: containers, an overlay, limits. A process of its own.
+
+Each trial is a whole attempt under a supervisor in a temporary directory beside the server's data: the same file system, the
+same code as for a task.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import resource
+import tempfile
 from typing import Any
 
+from . import delegation, image_root, supervisor, volume
+from . import spec as specs
 
-def findings(parent: str, bwrap: str) -> list[dict[str, Any]]:
-    raise NotImplementedError
+OOM_BYTES = 32 << 20
+EATER = f"head -c {4 * OOM_BYTES} /dev/zero | tail -c {4 * OOM_BYTES} > /dev/null"
+WANTED_FILES = 4096
+WANTED_WATCHES = 4096
+CONTAINER_REMEDY = (
+    "Tasks need bubblewrap with namespaces: as root CAP_SYS_ADMIN (in a container: --privileged), else user namespaces "
+    "(Ubuntu 24.04: sysctl kernel.apparmor_restrict_unprivileged_userns=0) and an unmasked /proc."
+)
+
+
+def findings(parent: str, bwrap: str, directory: str) -> list[dict[str, Any]]:
+    """One dictionary with the members of ports.Finding for each thing tried. `directory` lies on the file system of the data."""
+    found = []
+    choice = delegation.detect(parent)
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=directory) as place:
+        common = _common(place, bwrap, choice)
+        result = _attempt(f"{place}/plain", {**common, "argv": ["/bin/true"], "cgroup": "none"})
+        works = result["reason"] == "OK"
+        found.append(
+            _finding("task container", works, "" if works else result["message"], CONTAINER_REMEDY, required=True)
+        )
+        trouble = _overlay(f"{place}/overlay", common)
+        found.append(
+            _finding(
+                "image overlay",
+                not trouble,
+                trouble,
+                "Put the data on ext4 or XFS: an overlay's upper layer needs a file system with xattrs.",
+            )
+        )
+        found.append(_limits(f"{place}/limits", common, choice))
+    found.append(_files())
+    found.append(_watches())
+    return found
+
+
+def _common(place: str, bwrap: str, choice: delegation.Choice) -> dict[str, Any]:
+    os.makedirs(f"{place}/volume")
+    return {
+        "format": specs.FORMAT,
+        "run_uuid": "probe",
+        "task_id": str(os.getpid()),
+        "try": 1,
+        "cwd": "/mnt/workflow",
+        "stdout": "stdout",
+        "stderr": "stderr",
+        "volume": f"{place}/volume",
+        "scratch": ".scratch/probe",
+        "rootless": os.geteuid() != 0,
+        "network": False,
+        "cpus": 1,
+        "memory_bytes": OOM_BYTES,
+        "pids": 64,
+        "timeout_seconds": 30,
+        "grace_seconds": 1,
+        "cgroup": choice.driver,
+        "cgroup_parent": choice.parent,
+        "bwrap": bwrap,
+        "host_etc": f"{place}/host-etc",
+    }
+
+
+def _attempt(directory: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """The result of running `spec` as an attempt."""
+    os.makedirs(directory)
+    with open(f"{directory}/spec.json", "w") as file:
+        json.dump(spec, file)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = supervisor.main(directory)
+        finally:
+            os._exit(code)
+    os.waitpid(child, 0)
+    with contextlib.suppress(OSError), open(f"{directory}/result.json") as file:
+        result: dict[str, Any] = json.load(file)
+        return result
+    with open(f"{directory}/runtime.log") as file:
+        return {"reason": "LOST", "message": file.read()[-1000:]}
+
+
+def _overlay(directory: str, common: dict[str, Any]) -> str:
+    """Mount an overlay as for an image and write into it; empty when that works, else what did not."""
+    for name in ("lower/etc", "root"):
+        os.makedirs(f"{directory}/{name}")
+    with open(f"{directory}/spec.json", "w") as file:
+        json.dump({**common, "argv": [], "rootfs": f"{directory}/lower"}, file)
+    spec = specs.read(directory)
+    root = volume.open_volume(spec.volume)
+    for descriptor in volume.make_scratch(
+        root, spec.scratch, {image_root.UPPER: 0o755, image_root.WORK: 0o755}
+    ).values():
+        os.close(descriptor)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            image_root.mount(spec, f"{directory}/root")
+            with open(f"{directory}/root/etc/written", "w") as file:
+                file.write("x")
+            os._exit(0)
+        except BaseException as error:
+            os.write(writer, str(error).encode()[:1000])
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        trouble = said.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(OSError):
+        volume.remove_scratch(root, spec.scratch)
+    os.close(root)
+    return trouble or (f"the trial ended with {code}" if code else "")
+
+
+def _limits(directory: str, common: dict[str, Any], choice: delegation.Choice) -> dict[str, Any]:
+    name = "task limits (cgroup)"
+    if choice.driver == "none":
+        detail = f"memory is only sampled, cpu and processes are not limited: {choice.why_soft}"
+        return _finding(name, False, detail, "Run as root, or as a systemd unit with Delegate=yes.")
+    result = _attempt(directory, {**common, "argv": ["/bin/sh", "-c", EATER]})
+    if result["reason"] == "OOM" and result["peak_memory_bytes"] <= OOM_BYTES:
+        return _finding(name, True, f"cgroup {choice.driver} below {choice.parent}")
+    detail = f"a task over its {OOM_BYTES} bytes ended {result['reason']} with peak {result.get('peak_memory_bytes')}: {result['message']}"
+    return _finding(name, False, detail, "Report this with the output of: cat /proc/self/cgroup /proc/mounts")
+
+
+def _files() -> dict[str, Any]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = hard == resource.RLIM_INFINITY or hard >= WANTED_FILES
+    with open("/proc/sys/kernel/threads-max") as file:
+        threads = file.read().strip()
+    detail = f"open files {soft} (at most {hard}), threads on this host at most {threads}"
+    return _finding(
+        "process limits", enough, detail, f"Raise the hard limit of open files to {WANTED_FILES} or more (ulimit -Hn)."
+    )
+
+
+def _watches() -> dict[str, Any]:
+    with open("/proc/sys/fs/inotify/max_user_watches") as file:
+        watches = int(file.read())
+    return _finding(
+        "inotify watches",
+        watches >= WANTED_WATCHES,
+        str(watches),
+        f"sysctl fs.inotify.max_user_watches={16 * WANTED_WATCHES}",
+    )
+
+
+def _finding(name: str, works: bool, detail: str, remedy: str = "", *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "works": works, "detail": detail, "remedy": remedy, "required": required}

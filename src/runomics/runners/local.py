@@ -188,7 +188,9 @@ class LocalRunner:
 
     def probe(self) -> list[Finding]:
         """Try containers, overlays and limits on this host, for `doctor`."""
-        findings = self._node("probe", self._cgroup_parent, str(self._bwrap), timeout_seconds=PROBE_SECONDS)
+        findings = self._node(
+            "probe", self._cgroup_parent, str(self._bwrap), str(self._data), timeout_seconds=PROBE_SECONDS
+        )
         return [Finding(**finding) for finding in findings]
 
     @property
