@@ -264,6 +264,7 @@ def test_active_is_every_run_that_is_neither_pending_nor_ended(store: SqliteStor
         store.write(lambda tx, v=values: tx.change("update run set status = :status where id = :id", v))
     active = [run_id for status, run_id in made.items() if status not in run_life.ENDED | {RunStatus.PENDING}]
     assert store.read(runs.active_run_ids) == active
+    assert store.read(runs.active_run_uuids) == [f"uuid-{run_id}" for run_id in active]
     assert store.read(runs.count_active) == len(active) == 3
 
 

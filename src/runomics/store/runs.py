@@ -274,6 +274,11 @@ def active_run_ids(tx: Tx) -> list[int]:
     return [row[0] for row in SQL.active_run_ids(tx)]
 
 
+def active_run_uuids(tx: Tx) -> list[str]:
+    """The uuids of those: whose directories and volumes are to be kept."""
+    return [row[0] for row in SQL.active_run_uuids(tx)]
+
+
 def count_active(tx: Tx) -> int:
     """How many those are."""
     count: int = SQL.count_active(tx)

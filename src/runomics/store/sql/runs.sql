@@ -35,6 +35,9 @@ select {run} from run where status = 'PENDING' order by coalesce(priority, 0) de
 -- name: active_run_ids()
 select id from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED') order by id;
 
+-- name: active_run_uuids()
+select uuid from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED') order by id;
+
 -- name: count_active()$
 select count(*) from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
 
