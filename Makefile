@@ -25,7 +25,8 @@ help:
 	@echo 'make docs    write the generated pages again'
 	@echo 'make lock    resolve the locks again (after a change of requirements)'
 
-$(VENV)/bin/python:
+# pip is what a venv gets last: a venv that was begun and not finished is made again.
+$(VENV)/bin/pip:
 	@python='$(PYTHON)'; \
 	for candidate in $${python:-python3.13 python3.12 python3.11 python3}; do \
 		if "$$candidate" -c '$(SUITABLE)' 2>/dev/null; then python=$$candidate; found=1; break; fi; \
@@ -37,7 +38,7 @@ $(VENV)/bin/python:
 	echo "making $(VENV) with $$("$$python" --version)"; \
 	"$$python" -m venv $(VENV)
 
-$(VENV)/runtime.stamp: requirements/runtime.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/runtime.stamp: requirements/runtime.lock pyproject.toml | $(VENV)/bin/pip
 	@echo 'installing what the service needs'
 	@$(PIP) --require-hashes --no-deps --only-binary :all: -r requirements/runtime.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
@@ -50,6 +51,7 @@ $(VENV)/dev.stamp: requirements/dev.lock requirements/clients.lock $(VENV)/runti
 	@touch $@
 
 setup: $(VENV)/dev.stamp
+	@echo "ready: $(BIN)/runomics --help"
 
 demo: $(VENV)/runtime.stamp
 	@$(BIN)/python examples/demo/demo.py
