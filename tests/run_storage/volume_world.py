@@ -68,6 +68,11 @@ def mounts_below(path: Path) -> list[str]:
     return [point for point, _, _ in linux.mounts() if point.startswith(f"{os.path.realpath(path)}/")]
 
 
+def volume_mounts(data: Path) -> list[str]:
+    """Mount points of volumes of the data directory; `runs` itself is one mount more."""
+    return mounts_below(data / "runs")
+
+
 def loops_below(path: Path) -> list[str]:
     """Backing files beneath `path` of all loop devices."""
     real, found = os.path.realpath(path), []

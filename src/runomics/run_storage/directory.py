@@ -121,6 +121,7 @@ class DirectoryStorage:
                 point.chmod(0o755)
                 if os.geteuid() == 0:
                     os.chown(point, uid, uid, follow_symlinks=False)
+                self._throw_away_record(run_uuid)
                 self._records.add(run_uuid, VolumeRecord(BACKEND, storage_type, capacity))
             except OSError as error:
                 raise StorageUnavailable(f"storage of run {run_uuid}: {error}") from error
@@ -165,22 +166,19 @@ class DirectoryStorage:
         """
         with self._locks.hold(run_uuid):
             live = self._find(run_uuid)
-            record = self._records.read(run_uuid)
-            if live is not None:
+            if live is None:
+                record = self._records.last(run_uuid)
+            else:
                 self._walk(live, 0)
-                record = live.record
                 del self._live[run_uuid]
                 with live.lock:
                     live.ended.set()
                     os.close(live.root)
-            if record is not None:
+                record = live.record
                 with contextlib.suppress(OSError):  # a full disk must not keep the volume from going
                     self._records.end(run_uuid, record)
             self._throw_away(self._point(run_uuid))
-            moved = self._records.discard(self._records.directory(run_uuid))
-            if moved is not None:
-                self._trash.put(moved)
-            record = record or self._records.ended_record(run_uuid)
+            self._throw_away_record(run_uuid)
             return None if record is None else record.last_usage()
 
     def sweep(self, keep: frozenset[str]) -> list[str]:
@@ -343,6 +341,11 @@ class DirectoryStorage:
         except FileNotFoundError:
             return
         self._trash.put(target)
+
+    def _throw_away_record(self, run_uuid: str) -> None:
+        moved = self._records.discard(self._records.directory(run_uuid))
+        if moved is not None:
+            self._trash.put(moved)
 
     def _point(self, run_uuid: str) -> Path:
         return self._runs / run_uuid / "volume"

@@ -155,9 +155,9 @@ class VolumeRecords:
         """Remember the last reading of a volume that is about to go."""
         _replace(self.ended / f"{check_uuid(run_uuid)}.json", asdict(record), durable=False)
 
-    def ended_record(self, run_uuid: str) -> VolumeRecord | None:
-        """What `end` remembered."""
-        return _read(self.ended / f"{check_uuid(run_uuid)}.json")
+    def last(self, run_uuid: str) -> VolumeRecord | None:
+        """What is known of a volume that is not in use: what `end` remembered, else its record."""
+        return _read(self.ended / f"{check_uuid(run_uuid)}.json") or self.read(run_uuid)
 
     def forget(self, run_uuid: str) -> None:
         """Drop what `end` remembered."""

@@ -359,23 +359,21 @@ class XfsImageStorage:
     # ---- ending --------------------------------------------------------------------------------------------------
 
     def _end(self, run_uuid: str) -> VolumeRecord | None:
-        record = self._records.read(run_uuid)
-        if self._is_shown(run_uuid):
+        if run_uuid not in self._live and self._is_shown(run_uuid):
             with contextlib.suppress(VolumeLost):
                 self._find(run_uuid)
         live = self._live.pop(run_uuid, None)
-        held = None
-        if live is not None:
+        if live is None:
+            record, held = self._records.last(run_uuid), None
+        else:
             self._sampler.sample(run_uuid)
             self._sampler.remove(run_uuid)
-            record = live.record.after(live.meter.usage())
-            held = _held(live)
+            record, held = live.record.after(live.meter.usage()), _held(live)
             live.meter.close()
-        if record is not None:
             self._remember(run_uuid, record)
         self._hide(run_uuid)
         self._throw_away(self._records.directory(run_uuid), held)
-        return record or self._records.ended_record(run_uuid)
+        return record
 
     def _remember(self, run_uuid: str, record: VolumeRecord) -> None:
         """Keep the last reading for a repeat; a full disk must not keep the volume from going."""
