@@ -157,3 +157,13 @@ def test_a_start_sweeps_what_a_crash_left(definitions: Definitions) -> None:
     (definitions.root / ".incoming-folder" / "half").write_bytes(b"half")
     definitions.sweep()
     assert [path.name for path in definitions.root.iterdir()] == [sha256]
+
+
+def test_a_sweep_leaves_alone_what_is_being_written_now(definitions: Definitions) -> None:
+    sha256 = definitions.keep(b"archive")
+
+    def fill(directory: Path) -> None:
+        definitions.sweep()
+        (directory / "main.wdl").write_text("x")
+
+    assert (definitions.unpack(sha256, fill) / "main.wdl").read_text() == "x"

@@ -16,6 +16,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from typing import Any, BinaryIO
 import orjson
 
 _INCOMING = ".incoming-"
+_OURS = f"{_INCOMING}{uuid.uuid4().hex[:12]}-"
+"""Prefix of what this process is writing; anything else incoming was left by one that is gone."""
+
 _FORMAT = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,7 +66,7 @@ class Definitions:
 
     def _receive(self, write: Callable[[BinaryIO], str]) -> str:
         self.root.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.root)
+        descriptor, name = tempfile.mkstemp(prefix=_OURS, dir=self.root)
         with contextlib.ExitStack() as stack:
             stack.callback(Path(name).unlink, missing_ok=True)
             file = stack.enter_context(os.fdopen(descriptor, "wb"))
@@ -123,7 +127,7 @@ class Definitions:
     def keep_interface(self, sha256: str, interface: Mapping[str, Any]) -> None:
         """Store what inspection found, beside what it found for other engines and main files of the same archive."""
         path = self.interface_path(sha256, interface["engine"], interface["main"])
-        descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.root)
+        descriptor, name = tempfile.mkstemp(prefix=_OURS, dir=self.root)
         with os.fdopen(descriptor, "wb") as file:
             file.write(orjson.dumps({"format": _FORMAT, **interface}))
             file.flush()
@@ -141,8 +145,10 @@ class Definitions:
             folder.rename(grave / sha256)
 
     def sweep(self) -> None:
-        """Remove what a crash left half written. Called at start, before anything else writes here."""
+        """Remove what an earlier process left half written. Only one process may use the folder."""
         for path in self.root.glob(f"{_INCOMING}*"):
+            if path.name.startswith(_OURS):
+                continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -151,7 +157,7 @@ class Definitions:
 
 @contextlib.contextmanager
 def _fresh_directory(root: Path) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=root))
+    directory = Path(tempfile.mkdtemp(prefix=_OURS, dir=root))
     try:
         yield directory
     finally:

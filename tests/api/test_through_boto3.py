@@ -1,0 +1,230 @@
+"""The operations behind the real edge, used with boto3: paginators, waiters, errors, and URLs fetched by a plain HTTP client."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from server_in_a_box import ACCOUNT, HELLO, ROLE, Box, zip_of
+
+from runomics.operations import registry
+from runomics.operations.caller import Caller
+from runomics.store.catalog import find_workflow
+from runomics.web.exports import PREFIX, Exports
+from runomics.wire.asgi import Edge, Handler, Page, PageAnswer, PageRequest
+from runomics.wire.model import ServiceModel
+from runomics.wire.server import HttpServer, bind
+from runomics.wire.signing import AccessKey
+
+KEY = AccessKey("AKIAEXAMPLE", ACCOUNT, b"secret", f"arn:aws:iam::{ACCOUNT}:user/ana")
+ARCHIVE = zip_of({"main.wdl": HELLO})
+
+
+@dataclass
+class Live:
+    """A running server, its client, and what is behind it."""
+
+    client: Any
+    box: Box
+
+    def active_workflow(self, **request: Any) -> str:
+        """Registered by the thread that a server would have, found by the waiter that a client would use."""
+        created = self.client.create_workflow(definitionZip=ARCHIVE, **request)
+        self.box.register.step(int(created["id"]))
+        self.client.get_waiter("workflow_active").wait(id=created["id"], WaiterConfig={"Delay": 0, "MaxAttempts": 1})
+        identifier: str = created["id"]
+        return identifier
+
+
+@pytest.fixture
+def live(box: Box) -> Iterator[Live]:
+    ports: queue.Queue[int] = queue.Queue()
+    port = 0
+
+    def readme(account: str, workflow_id: int) -> str | None:
+        row = box.store.read(lambda tx: find_workflow(tx, account, workflow_id))
+        return None if row is None else row.readme
+
+    exports = Exports(
+        key=b"k" * 32,
+        endpoint=lambda: f"http://127.0.0.1:{port}",
+        archive=box.definitions.archive,
+        readme=readme,
+        now_ms=lambda: int(time.time() * 1000),
+    )
+    box.with_site(export_url=exports.url)
+
+    def export(request: PageRequest) -> PageAnswer:
+        answer = exports.answer(request.method, request.path, request.query)
+        return PageAnswer(answer.status, answer.content_type, answer.body, answer.headers)
+
+    edge = Edge(
+        model=ServiceModel.load(),
+        handlers={
+            name: Handler(function=found.function, writes=found.writes, prepare=found.prepare)
+            for name, found in registry.handlers().items()
+        },
+        store=box.store,
+        find_key={KEY.key_id: KEY}.get,
+        make_caller=lambda key, request_id: Caller(
+            key.account, key.principal_arn, key.key_id, request_id, int(time.time() * 1000), box.site
+        ),
+        authorize=lambda caller, operation, request: None,
+        region="us-east-1",
+        now=time.time,
+        pages={PREFIX: Page(signed=False, respond=export)},
+    )
+    server = HttpServer(edge, sockets=[bind("127.0.0.1", 0)], started=ports.put, stop_seconds=2)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        port = ports.get(timeout=10)
+        client = boto3.client(
+            "omics",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-east-1",
+            aws_access_key_id=KEY.key_id,
+            aws_secret_access_key=KEY.secret.decode(),
+            config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}),
+        )
+        yield Live(client, box)
+    finally:
+        server.stop()
+        thread.join(timeout=10)
+        edge.close()
+
+
+def start(live: Live, workflow_id: str, **request: Any) -> dict[str, Any]:
+    usual = {
+        "workflowId": workflow_id,
+        "roleArn": ROLE,
+        "outputUri": "s3://bucket/out",
+        "parameters": {"reads": "s3://bucket/r"},
+    }
+    started: dict[str, Any] = live.client.start_run(**{**usual, **request})
+    return started
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own loopback server
+        content: bytes = answer.read()
+        return content
+
+
+def test_a_workflow_is_made_found_and_fetched_again(live: Live) -> None:
+    workflow_id = live.active_workflow(name="hello", readmeMarkdown="# Größe")
+    found = live.client.get_workflow(id=workflow_id, export=["DEFINITION", "README"])
+    assert found["digest"] == f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}"
+    assert fetch(found["definition"]) == ARCHIVE
+    assert fetch(found["readme"]).decode() == "# Größe"
+    listed = live.client.get_paginator("list_workflows").paginate(name="hello", type="PRIVATE").build_full_result()
+    assert [item["id"] for item in listed["items"]] == [workflow_id]
+
+
+def test_an_export_url_with_another_signature_is_forbidden(live: Live) -> None:
+    url = live.client.get_workflow(id=live.active_workflow(), export=["DEFINITION"])["definition"]
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        fetch(url[:-1] + ("A" if url[-1] != "A" else "B"))
+
+
+def test_an_archive_of_the_full_size_goes_through(live: Live) -> None:
+    noise = hashlib.shake_256(b"noise").digest(live.box.limits.definition_zip_bytes - 10_000)
+    archive = zip_of({"main.wdl": HELLO, "noise": noise})
+    created = live.client.create_workflow(definitionZip=archive)
+    live.box.register.step(int(created["id"]))
+    assert live.client.get_workflow(id=created["id"])["status"] == "ACTIVE"
+
+
+def test_runs_are_started_listed_by_page_cancelled_and_deleted(live: Live) -> None:
+    workflow_id = live.active_workflow()
+    started = [start(live, workflow_id, name=f"run {number}")["id"] for number in range(5)]
+    pages = list(live.client.get_paginator("list_runs").paginate(PaginationConfig={"PageSize": 2}))
+    assert [[item["id"] for item in page["items"]] for page in pages] == [started[:2], started[2:4], started[4:]]
+    assert live.client.cancel_run(id=started[0])["ResponseMetadata"]["HTTPStatusCode"] == 202
+    live.box.set_run(started[1], status="FAILED", outcome="FAILED")
+    assert live.client.delete_run(id=started[1])["ResponseMetadata"]["HTTPStatusCode"] == 202
+    with pytest.raises(live.client.exceptions.ResourceNotFoundException, match=f"Run {started[1]} not found"):
+        live.client.get_run(id=started[1])
+    assert live.client.get_paginator("list_run_tasks").paginate(id=started[0]).build_full_result() == {"items": []}
+
+
+def test_every_member_that_boto3_knows_passes_through(live: Live) -> None:
+    given: dict[str, Any] = {
+        "name": "n",
+        "priority": 7,
+        "storageType": "DYNAMIC",
+        "logLevel": "FATAL",
+        "retentionMode": "REMOVE",
+        "tags": {"a": "1"},
+        "networkingMode": "RESTRICTED",
+        "scratchStorageMode": "LOCAL",
+        "sessionPolicy": "{}",
+        "outputUriPrefixMode": "NONE_WITH_OVERWRITE",
+        "requesterPaysEnabled": True,
+        "parameters": {"reads": "s3://bucket/r", "copies": 2, "name": None},
+    }
+    run_id = start(live, live.active_workflow(), **given)["id"]
+    found = live.client.get_run(id=run_id)
+    assert {name: found[name] for name in given} == given
+    assert found["creationTime"].microsecond != 0
+
+
+def test_a_request_sent_twice_is_answered_twice_and_done_once(live: Live) -> None:
+    workflow_id = live.active_workflow()
+    first, again = (start(live, workflow_id, requestId="token", tags={"a": "1"}) for _ in range(2))
+    for answer in (first, again):
+        answer.pop("ResponseMetadata")
+    assert first == again
+    assert len(live.client.list_runs()["items"]) == 1
+
+
+def test_many_at_once_with_one_token_make_one_run(live: Live) -> None:
+    workflow_id = live.active_workflow()
+    answers: queue.Queue[str] = queue.Queue()
+    threads = [
+        threading.Thread(target=lambda: answers.put(start(live, workflow_id, requestId="token")["id"]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert {answers.get(timeout=1) for _ in threads} == {"1000000"}
+    assert len(live.client.list_runs()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_", "code", "status"),
+    [
+        ("get_workflow", {"id": "7"}, "ResourceNotFoundException", 404),
+        ("create_workflow", {}, "ValidationException", 400),
+        ("start_run", {"roleArn": ROLE, "outputUri": "s3://bucket/out"}, "ValidationException", 400),
+        ("list_runs", {"startingToken": "x"}, "ValidationException", 400),
+        ("create_run_group", {}, "NotSupportedOperationException", 405),
+    ],
+)
+def test_refusals_are_the_errors_of_the_model(
+    live: Live, operation: str, request_: dict[str, Any], code: str, status: int
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        getattr(live.client, operation)(**request_)
+    answer = caught.value.response
+    assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
+    assert answer["Error"]["Message"]
+
+
+def test_a_conflict_is_a_409(live: Live) -> None:
+    created = live.client.create_workflow(definitionZip=ARCHIVE)
+    with pytest.raises(live.client.exceptions.ConflictException, match="is CREATING and cannot be deleted"):
+        live.client.delete_workflow(id=created["id"])
