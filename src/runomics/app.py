@@ -8,12 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,15 +19,18 @@ from urllib.parse import parse_qs
 import orjson
 import structlog
 
+from runomics import data_directory
+from runomics.data_directory import CannotStart
 from runomics.domain.run import RunStatus
 from runomics.engines.host import ForkedEngineHost
 from runomics.logs.streams import FileLogs
 from runomics.objects.directory import DirectoryObjects
 from runomics.objects.s3 import S3Objects
+from runomics.objects.s3_clients import S3Endpoint
 from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
-from runomics.ports import ObjectStore, RunStorage
-from runomics.run_storage import open_storage
+from runomics.ports import ObjectStore
+from runomics.run_storage import StorageSettings, open_storage
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.gateway import Gateway
@@ -40,11 +41,11 @@ from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.tasks import TaskPolicy, Tasks
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
-from runomics.store import accounts, catalog, runs
-from runomics.store.accounts import AccessKeyRow
-from runomics.store.database import Overloaded, SqliteStore
+from runomics.store import catalog, runs
+from runomics.store.database import Overloaded, SqliteStore, StoreUnavailable
 from runomics.store.definitions import Definitions
 from runomics.store.lock import acquire_scheduler_lock
+from runomics.store.migrate import NewerDatabase
 from runomics.store.runs import RunRow
 from runomics.web.exports import PREFIX as EXPORT_PREFIX
 from runomics.web.exports import Exports
@@ -57,16 +58,10 @@ from runomics.wire.signing import AccessKey
 
 log = structlog.get_logger()
 
-DATA_FORMAT = 1
 EXIT_CANNOT_START = 1
-DEFAULT_BUCKET = "runomics"
 INSPECTION_SLOT = 65_535
 GIB = 1 << 30
 MEMORY_LEFT_TO_HOST_GIB = 2
-
-
-class CannotStart(Exception):
-    """The service cannot run on this DATA. The message says what to do."""
 
 
 class SystemClock:
@@ -75,14 +70,6 @@ class SystemClock:
     def now_ms(self) -> int:
         """UTC epoch milliseconds."""
         return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """What signs page tokens and export URLs: DATA/keys, made once, mode 0600."""
-
-    page_key: bytes
-    export_key: bytes
 
 
 def serve(settings: Settings) -> int:
@@ -100,6 +87,10 @@ def serve(settings: Settings) -> int:
 class Service:
     """Everything one server is made of, from its lock to its listening socket."""
 
+    _steps: Steps
+    _scheduler: Scheduler
+    _edge: Edge
+
     def __init__(self, settings: Settings) -> None:
         """Lock DATA, migrate, listen. Nothing of the scheduler runs before `run`.
 
@@ -109,18 +100,24 @@ class Service:
         self._settings = settings
         self._clock = SystemClock()
         self._data = data = settings.data
-        _make_data(data)
+        data_directory.make(data)
         self._lock = acquire_scheduler_lock(data / "lock")
         if self._lock is None:
             raise CannotStart(f"another server runs on {data}; stop it first, or give --data another directory")
-        _check_format(data)
         try:
             self._socket = bind(*settings.address)
         except OSError as error:
             raise CannotStart(f"{error.strerror}; give --listen another address, or port 0 for a free one") from error
-        self._secrets = _load_secrets(data / "keys")
-        self._store = SqliteStore(data / "database.sqlite")
-        self._keys = _first_keys(self._store, settings, self._clock.now_ms())
+        self._secrets = data_directory.load_secrets(data)
+        try:
+            self._store = SqliteStore(data / "database.sqlite")
+        except (NewerDatabase, StoreUnavailable) as error:
+            raise CannotStart(str(error)) from error
+        self._keys = {
+            row.key_id: AccessKey(row.key_id, row.account, row.secret.encode(), row.principal_arn)
+            for row in data_directory.keys(self._store, data, account=settings.account, now_ms=self._clock.now_ms())
+            if row.status == "ACTIVE"
+        }
         self._definitions = Definitions(data / "definitions")
         self._url = ""
         self._objects = _objects(settings)
@@ -142,11 +139,14 @@ class Service:
         rootless = os.geteuid() != 0
         memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
         cpus = settings.host_cpus or float(len(os.sched_getaffinity(0)))
-        self._storage: RunStorage = open_storage(
-            data,
-            backend=settings.storage_backend,
-            reserve_gib=settings.storage_reserve_gib,
-            reserve_percent=settings.storage_reserve_percent,
+        self._storage = open_storage(
+            data / "volumes",
+            data / "runs",
+            StorageSettings(
+                backend=settings.storage_backend,
+                reserve_bytes=_reserve_bytes(settings),
+                ready_static_gib=(settings.default_static_capacity_gib,),
+            ),
             on_full=lambda run_uuid: self._steps.volume_full(run_uuid),
         )
         self._logs = FileLogs(
@@ -165,7 +165,7 @@ class Service:
         self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
         self._transfers = Transfers(
             objects=self._objects,
-            cache=InputCache(data / "cache", max_bytes=settings.cache_max_bytes),
+            cache=InputCache(data / "cache", self._objects, max_bytes=settings.cache_max_bytes),
             open_export=volume_path.resolve_in_volume,
         )
         self._tasks = Tasks(
@@ -299,7 +299,7 @@ class Service:
         """Connections are accepted: say where, and take up the work behind the API."""
         host = self._settings.address.host
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        _write_private(
+        data_directory.write_private(
             self._data / "endpoint.json",
             {"url": self._url, "pid": os.getpid(), "region": self._settings.region},
         )
@@ -322,12 +322,12 @@ class Service:
 
     def _sweep(self) -> None:
         """Remove what belongs to no live run."""
-        active = self._store.read(runs.active_run_uuids)
-        destroyed = self._storage.sweep(frozenset(active))
+        active = frozenset(self._store.read(runs.active_run_uuids))
+        destroyed = self._storage.sweep(active)
         if destroyed:
             log.warning("service.orphaned_volumes_destroyed", runs=destroyed)
         self._definitions.sweep()
-        self._steps.sweep_directories(frozenset(active))
+        self._steps.sweep_directories(active)
 
     def _stop(self) -> None:
         """Leave in order: no new steps, then nobody to report to, then the database."""
@@ -416,74 +416,13 @@ def _objects(settings: Settings) -> ObjectStore:
         return DirectoryObjects(settings.data / "objects")
     secret = settings.s3_secret_access_key
     return S3Objects(
-        endpoint=settings.s3_endpoint,
-        region=settings.region,
-        access_key_id=settings.s3_access_key_id,
-        secret_access_key=None if secret is None else secret.get_secret_value(),
+        S3Endpoint(
+            url=settings.s3_endpoint,
+            region=settings.region,
+            access_key_id=settings.s3_access_key_id,
+            secret_access_key=None if secret is None else secret.get_secret_value(),
+        )
     )
-
-
-def _first_keys(store: SqliteStore, settings: Settings, now_ms: int) -> dict[str, AccessKey]:
-    """The active keys; on first start an account, its key and the default bucket are made."""
-    rows = store.read(accounts.list_keys)
-    if not rows:
-        row = AccessKeyRow(
-            key_id="AKIA" + secrets.token_hex(8).upper(),
-            account=settings.account,
-            secret=secrets.token_urlsafe(30),
-            principal_arn=f"arn:aws:iam::{settings.account}:root",
-            created_ms=now_ms,
-        )
-        _write_private(
-            settings.data / "credentials",
-            {"account": row.account, "access_key_id": row.key_id, "secret_access_key": row.secret},
-        )
-        (settings.data / "objects" / DEFAULT_BUCKET).mkdir(parents=True, exist_ok=True)
-
-        def unit(tx: Any) -> None:
-            accounts.add_account(tx, row.account, "default", now_ms)
-            accounts.add_key(tx, row)
-
-        store.write(unit)
-        rows = [row]
-    return {
-        row.key_id: AccessKey(row.key_id, row.account, row.secret.encode(), row.principal_arn)
-        for row in rows
-        if row.status == "ACTIVE"
-    }
-
-
-def _make_data(data: Path) -> None:
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data.chmod(0o700)
-        for name in ("definitions", "objects", "logs", "cache", "runs", "volumes", "sandbox"):
-            (data / name).mkdir(exist_ok=True)
-    except OSError as error:
-        raise CannotStart(f"{data} cannot be used ({error.strerror}): give --data a directory of your own") from error
-
-
-def _check_format(data: Path) -> None:
-    """DATA of a newer program is refused."""
-    file = data / "format"
-    try:
-        found = int(file.read_text())
-    except FileNotFoundError:
-        file.write_text(f"{DATA_FORMAT}\n")
-        return
-    except ValueError:
-        raise CannotStart(f"{file} is not a number: {data} is not a directory of runomics") from None
-    if found > DATA_FORMAT:
-        raise CannotStart(f"{data} has format {found}; this program knows {DATA_FORMAT}: use a newer runomics")
-
-
-def _load_secrets(file: Path) -> Secrets:
-    try:
-        document = orjson.loads(file.read_bytes())
-    except FileNotFoundError:
-        document = {"page_key": secrets.token_hex(32), "export_key": secrets.token_hex(32)}
-        _write_private(file, document)
-    return Secrets(bytes.fromhex(document["page_key"]), bytes.fromhex(document["export_key"]))
 
 
 def _seccomp_file(data: Path) -> Path:
@@ -493,15 +432,11 @@ def _seccomp_file(data: Path) -> Path:
     return file
 
 
-def _write_private(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace a small JSON file that nobody else may read."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(orjson.dumps(document) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _reserve_bytes(settings: Settings) -> int:
+    """What runs never get of the disk: the larger of the two settings."""
+    status = os.statvfs(settings.data)
+    percent_bytes = status.f_blocks * status.f_frsize * settings.storage_reserve_percent // 100
+    return max(settings.storage_reserve_gib * GIB, percent_bytes)
 
 
 def _open_for_reading(volume: Path, relative: str) -> int:

@@ -77,7 +77,7 @@ def serve() -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
     def begin(**settings: Any) -> Site:
-        site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1, **settings}))
+        site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1, "storage_reserve_percent": 0, **settings}))
         sites.append(site)
         site.server.start()
         return site
@@ -90,7 +90,7 @@ def serve() -> Iterator[Callable[..., Site]]:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """One server shared by the tests of a module."""
-    site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1}))
+    site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1, "storage_reserve_percent": 0}))
     site.server.start()
     yield site
     stop_everything(site)

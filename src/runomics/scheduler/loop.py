@@ -54,7 +54,7 @@ class Scheduler:
         store: SqliteStore,
         clock: Clock,
         policy: LoopPolicy,
-        has_room: Callable[[StorageType, int | None], bool],
+        has_room: Callable[[StorageType, int | None], tuple[bool, str]],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -112,8 +112,10 @@ class Scheduler:
 
     def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
         """Why a PENDING run waits, computed when it is asked for."""
-        has_storage = self._has_room(StorageType(storage_type), storage_capacity_gib)
-        return waiting_reason(active=self._active, max_active=self._policy.max_active_runs, has_storage=has_storage)
+        has_storage, why = self._has_room(StorageType(storage_type), storage_capacity_gib)
+        return waiting_reason(
+            active=self._active, max_active=self._policy.max_active_runs, no_storage="" if has_storage else why
+        )
 
     # ---- threads -------------------------------------------------------------------------------------------------
 
@@ -246,7 +248,7 @@ class Scheduler:
             waiting,
             active=self._active,
             max_active=self._policy.max_active_runs,
-            has_storage=lambda run: self._has_room(StorageType(run.storage_type), run.storage_capacity_gib),
+            has_storage=lambda run: self._has_room(StorageType(run.storage_type), run.storage_capacity_gib)[0],
         )
         for run in chosen:
             self._start(rows[run.run_id])
@@ -264,8 +266,8 @@ class Scheduler:
 
         if self._store.write(unit):
             self._active += 1
-            log.info("run.moved", run_id=run.id, event="Admitted", status=str(RunStatus.STARTING))
             self.wake(run.id)
+            log.info("run.moved", run_id=run.id, by="Admitted", status=str(RunStatus.STARTING))
 
     def _forget_old(self) -> None:
         now_ms = self._clock.now_ms()

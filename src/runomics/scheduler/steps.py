@@ -423,6 +423,7 @@ class Steps:
         now_ms = self._clock.now_ms()
         if acts.stopping_since_ms is None:
             acts.stopping_since_ms = now_ms
+            self._transfers.forget(directory)
             self._adopt_for_stop(run)
             self._tasks.stop_run(run.id)
             if run.incarnation > 0:
@@ -496,8 +497,8 @@ class Steps:
 
     def _delete(self, run: RunRow) -> None:
         now_ms = self._clock.now_ms()
-        self._store.write(lambda tx: run_rows.delete_run(tx, run, now_ms=now_ms))
-        log.info("run.deleted", run_id=run.id)
+        if self._store.write(lambda tx: run_rows.delete_run(tx, run, now_ms=now_ms)):
+            log.info("run.deleted", run_id=run.id)
 
     # ---- reports from elsewhere ----------------------------------------------------------------------------------
 
@@ -631,7 +632,7 @@ class Steps:
             self._logs.append(run.account, f"run/{run.id}", [(self._clock.now_ms(), text)])
 
     def _note_move(self, run: RunRow, to: RunState, event: RunEvent) -> None:
-        log.info("run.moved", run_id=run.id, event=type(event).__name__, status=str(to.status), phase=to.phase)
+        log.info("run.moved", run_id=run.id, by=type(event).__name__, status=str(to.status), phase=to.phase)
         if isinstance(event, Failed):
             self._note(run, f"Run failed: {event.reason}: {event.message}")
         if to.status is not run.status:

@@ -1,0 +1,113 @@
+"""The server's own files in DATA: format, keys, first credentials, where it listens. Server process, at start and stop.
+
+Nothing here is a default secret: every key is made on first start and lies in a file that nobody else may read.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from runomics.store import accounts
+from runomics.store.accounts import AccessKeyRow
+from runomics.store.database import SqliteStore
+from runomics.store.transaction import Tx
+
+FORMAT = 1
+DEFAULT_BUCKET = "runomics"
+ROOMS = ("definitions", "objects", "logs", "cache", "runs", "volumes", "sandbox")
+
+
+class CannotStart(Exception):
+    """The service cannot run on this DATA. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What signs page tokens and export URLs: DATA/keys."""
+
+    page_key: bytes
+    export_key: bytes
+
+
+def make(data: Path) -> None:
+    """The directory, mode 0700, and its rooms.
+
+    Raises:
+        CannotStart: it cannot be made, or belongs to a newer program.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.chmod(0o700)
+        for name in ROOMS:
+            (data / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"{data} cannot be used ({error.strerror}): give --data a directory of your own") from error
+    _check_format(data)
+
+
+def _check_format(data: Path) -> None:
+    file = data / "format"
+    try:
+        found = int(file.read_text())
+    except FileNotFoundError:
+        file.write_text(f"{FORMAT}\n")
+        return
+    except ValueError:
+        raise CannotStart(f"{file} is not a number: {data} is not a directory of runomics") from None
+    if found > FORMAT:
+        raise CannotStart(f"{data} has format {found}; this program knows {FORMAT}: use a newer runomics")
+
+
+def load_secrets(data: Path) -> Secrets:
+    """The signing keys, made when there are none."""
+    file = data / "keys"
+    try:
+        document = orjson.loads(file.read_bytes())
+    except FileNotFoundError:
+        document = {"page_key": secrets.token_hex(32), "export_key": secrets.token_hex(32)}
+        write_private(file, document)
+    return Secrets(bytes.fromhex(document["page_key"]), bytes.fromhex(document["export_key"]))
+
+
+def keys(store: SqliteStore, data: Path, *, account: str, now_ms: int) -> list[AccessKeyRow]:
+    """All access keys; on first start an account, its key (also in DATA/credentials) and the default bucket are made."""
+    rows = store.read(accounts.list_keys)
+    if rows:
+        return rows
+    row = AccessKeyRow(
+        key_id="AKIA" + secrets.token_hex(8).upper(),
+        account=account,
+        secret=secrets.token_urlsafe(30),
+        principal_arn=f"arn:aws:iam::{account}:root",
+        created_ms=now_ms,
+    )
+    write_private(
+        data / "credentials",
+        {"account": row.account, "access_key_id": row.key_id, "secret_access_key": row.secret},
+    )
+    (data / "objects" / DEFAULT_BUCKET).mkdir(parents=True, exist_ok=True)
+
+    def unit(tx: Tx) -> None:
+        accounts.add_account(tx, row.account, "default", now_ms)
+        accounts.add_key(tx, row)
+
+    store.write(unit)
+    return [row]
+
+
+def write_private(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace a small JSON file that nobody else may read."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(orjson.dumps(document) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
