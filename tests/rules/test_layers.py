@@ -15,6 +15,7 @@ FREE = {"app", "cli", "__main__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "settings": set(),
+    "data_directory": {"store"},
     "domain": set(),
     "wire": set(),
     "sandbox": set(),
