@@ -316,3 +316,19 @@ def test_an_outcome_that_cannot_be_written_leaves_the_workflow_creating(
     assert box.workflow_row(workflow_id).status == "CREATING"
     box.register.step(int(workflow_id))
     assert box.workflow_row(workflow_id).status == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket", "s3://bucket/a/", "s3://bucket/../x", "s3://bucket//a", "s3://bucket/.runomics/x"]
+)
+def test_a_uri_that_names_no_object_of_the_store_ends_in_failed(box: Box, uri: str) -> None:
+    message = failure(box, definitionUri=uri)
+    assert message.startswith(f"definitionUri {uri} ")
+    assert "fault of this server" not in message
+
+
+def test_a_link_out_of_a_bucket_is_not_followed(box: Box) -> None:
+    secret = box.directory / "secret.zip"
+    secret.write_bytes(zip_of({"main.wdl": HELLO}))
+    (box.directory / "objects" / "bucket" / "link.zip").symlink_to(secret)
+    assert failure(box, definitionUri="s3://bucket/link.zip").startswith("definitionUri s3://bucket/link.zip ")

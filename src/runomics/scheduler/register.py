@@ -216,7 +216,7 @@ def _own_name(found: Mapping[str, Any]) -> str | None:
 
 
 def _unreadable(member: str, uri: str, error: Exception) -> str:
-    what = "does not exist" if isinstance(error, ObjectMissing) else "may not be read"
+    what = "does not exist" if isinstance(error, ObjectMissing) else f"may not be read ({error})"
     return (
         f"{member} {uri} {what}. Put the object there, or allow this server to read it, and create the workflow again."
     )
