@@ -229,7 +229,7 @@ def test_an_engine_leaves_when_its_gateway_is_deleted(world: World) -> None:
     run.server.close()
     run.plan()
     ended = world.start(run)
-    wait_until((run.path / "pid.1").exists)
+    wait_until(lambda: (run.path / "engine.log").exists() and "workflow start" in run.engine_log)
     run.gateway.rmdir()
     assert ended.wait(15)
     assert world.host.result(run.path, 1) is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 
 _MOST_RESULT_BYTES = 256 << 20
 _INSPECTION_MEMORY_BYTES = 2 << 30
+_MOST_PARSED_BYTES = 64 << 20
+_PARSED_NAME = re.compile(r"parsed-[a-z]+-[0-9.]+-[0-9a-f]{16}")
 _RESULT_FORMATS = (1,)
 _LAUNCHER_PATIENCE_SECONDS = 120.0
 _ENGINES = {
@@ -198,6 +201,7 @@ class ForkedEngineHost:
         left_in_time = _wait_for_end(answers[0], timeout_seconds)
         found = _read_left(directory / "engine" / "interface.json")
         if found is not None:
+            _keep_parsed(directory / "engine", tree.parent)
             return _inspection(found)
         return Inspection(
             engine=engine, main=main, failure=_why_nothing(answers[0], left_in_time, timeout_seconds, directory)
@@ -323,23 +327,43 @@ def _planned_incarnation(run_directory: Path) -> int:
 
 
 def _read_left(path: Path) -> dict[str, Any] | None:
-    """A JSON object that sandboxed code left; it owns the directory, so what lies there may be anything."""
+    """A JSON object that sandboxed code left."""
+    content = _bytes_left(path, _MOST_RESULT_BYTES)
+    if content is None:
+        return None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("format") not in _RESULT_FORMATS:
+        return None
+    return document
+
+
+def _bytes_left(path: Path, most_bytes: int) -> bytes | None:
+    """A file that sandboxed code left: it owns the directory, so what lies there may be anything."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_RESULT_BYTES:
-        os.close(descriptor)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            document = json.loads(file.read(_MOST_RESULT_BYTES))
-        except (ValueError, RecursionError):
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most_bytes:
             return None
-    if not isinstance(document, dict) or document.get("format") not in _RESULT_FORMATS:
-        return None
-    return document
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_parsed(left: Path, definition: Path) -> None:
+    """Put the parsed form that an inspection left beside the definition's tree, for its runs; nothing here looks into it."""
+    for path in [path for path in left.iterdir() if _PARSED_NAME.fullmatch(path.name)][:1]:
+        content = _bytes_left(path, _MOST_PARSED_BYTES)
+        if content is not None:
+            temporary = definition / f".{path.name}.{uuid.uuid4().hex}"
+            temporary.write_bytes(content)
+            os.replace(temporary, definition / path.name)
 
 
 def _engine_result(document: Mapping[str, Any]) -> EngineResult:

@@ -25,6 +25,7 @@ from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
 from runomics.engines.wdl import host as wdl_host
 from runomics.engines.wdl import inspect as wdl_inspect
+from runomics.engines.wdl import parsed as wdl_parsed
 from runomics.sandbox import linux, rights, tree
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -51,12 +52,15 @@ class Engine:
     """One language: what the launcher warms, what a run process calls."""
 
     version: str
-    run: Callable[[Plan, Gateway, StopRequest], Outcome]
-    inspect: Callable[[str, str], Mapping[str, Any]]
+    run: Callable[[Plan, Gateway, StopRequest, bytes | None], Outcome]
+    inspect: Callable[[str, str], tuple[Mapping[str, Any], bytes | None]]
+    kept_name: Callable[[str], str]
 
 
 ENGINES: Mapping[str, Engine] = {
-    "WDL": Engine(version=wdl_host.VERSION, run=wdl_host.run, inspect=wdl_inspect.inspect),
+    "WDL": Engine(
+        version=wdl_host.VERSION, run=wdl_host.run, inspect=wdl_inspect.inspect, kept_name=wdl_parsed.file_name
+    ),
 }
 
 
@@ -98,6 +102,7 @@ def run(plan_path: str) -> int:
     engine = ENGINES.get(plan.engine)
     version = engine.version if engine else ""
     try:
+        kept = None if engine is None else _kept(plan.definition, engine.kept_name(plan.main))
         _prepare_engine_directory(plan.engine_directory, uid=plan.uid, gid=plan.gid, rootless=plan.rootless)
         tree.build(_run_tree(plan), after_pivot=lambda: inside.move(tree.ENGINE))
         rights.drop(uid=plan.uid, gid=plan.gid, rootless=plan.rootless, limits=rights.Limits())
@@ -111,7 +116,7 @@ def run(plan_path: str) -> int:
             incarnation=plan.incarnation,
             patience_seconds=plan.gateway_patience_seconds,
         )
-        ended = engine.run(plan, gateway, stop)
+        ended = engine.run(plan, gateway, stop, kept)
     except (GatewayLost, wdl_host.AlreadyBegan) as error:
         sys.stderr.write(f"leaving without a result: {error}\n")
         return 1
@@ -149,9 +154,22 @@ def inspect(request_path: str) -> int:
     )
     rights.drop(uid=uid, gid=gid, rootless=rootless, limits=limits, capabilities=0)
     _settle({})
-    found = ENGINES[request["engine"]].inspect(tree.DEFINITION, request["main"])
+    engine = ENGINES[request["engine"]]
+    found, kept = engine.inspect(tree.DEFINITION, request["main"])
+    if kept is not None:
+        with open(f"{tree.ENGINE}/{engine.kept_name(request['main'])}", "wb") as file:
+            file.write(kept)
     outcomes.write_durably(f"{tree.ENGINE}/interface.json", found)
     return 0
+
+
+def _kept(definition: str, name: str) -> bytes | None:
+    """What inspection left beside the definition; read while it can be, used only in the sandbox."""
+    try:
+        with open(os.path.join(os.path.dirname(definition), name), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 class _Place:

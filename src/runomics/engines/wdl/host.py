@@ -23,7 +23,7 @@ from runomics.engines import outcome as outcomes
 from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
-from runomics.engines.wdl import container, definition, failures, outputs, staging
+from runomics.engines.wdl import container, definition, failures, outputs, parsed, staging
 
 VERSION = importlib.metadata.version("miniwdl")
 
@@ -40,15 +40,15 @@ class _Stop(Protocol):
     requested: bool
 
 
-def run(plan: Plan, gateway: Gateway, stop: _Stop) -> Outcome:
-    """Execute the plan's workflow to its end. On the main thread: miniwdl installs signal handlers.
+def run(plan: Plan, gateway: Gateway, stop: _Stop, kept: bytes | None) -> Outcome:
+    """Execute the plan's workflow to its end; `kept` is its parsed form. On the main thread: miniwdl installs signal handlers.
 
     Raises:
         GatewayLost: the server will not come back. AlreadyBegan: another incarnation must be started.
     """
     logger = _log()
     try:
-        document = definition.load(_DEFINITION, plan.main)
+        document = (parsed.load(kept) if kept else None) or definition.load(_DEFINITION, plan.main)
         executable = definition.entry(document)
     except Exception as error:
         return Outcome(outcomes.FAILED, failure=Failure("engine", failures.located(error)))

@@ -10,7 +10,7 @@ import WDL
 from WDL import Lint
 from WDL.CLI import outline as print_outline
 
-from runomics.engines.wdl import definition
+from runomics.engines.wdl import definition, parsed
 from runomics.engines.wdl.failures import located
 
 FORMAT = 1
@@ -20,18 +20,20 @@ _SHOWN_WARNINGS = frozenset({"MissingVersion"})
 _TOO_DEEP = "the definition is nested too deeply"
 
 
-def inspect(root: str, main: str) -> dict[str, Any]:
-    """interface.json of the definition `main` below `root`. Never raises for what the definition contains."""
+def inspect(root: str, main: str) -> tuple[dict[str, Any], bytes | None]:
+    """interface.json of the definition `main` below `root`, and its parsed form. Never raises for what the definition contains."""
     found: dict[str, Any] = {"format": FORMAT, "engine": "WDL", "main": main, "inputs": [], "outputs": []}
     try:
         document = definition.load(root, main)
         executable = definition.entry(document)
-        return found | {
+        kept = parsed.dump(document)  # before the outline adds its remarks to it
+        interface = found | {
             "inputs": [_input(binding, executable) for binding in executable.available_inputs if _is_own(binding.name)],
             "outputs": [_output(binding) for binding in executable.effective_outputs],
             "message": _outline(document, main),
             "failure": None,
         }
+        return interface, kept
     except RecursionError:
         failure = f"({main}) {_TOO_DEEP}"
     except definition.BadImport as error:
@@ -40,7 +42,7 @@ def inspect(root: str, main: str) -> dict[str, Any]:
         failure = f"({main}) the definition needs too much memory to be read"
     except Exception as error:
         failure = "\n".join(_lines(error))
-    return found | {"message": "", "failure": failure[:_MOST_MESSAGE_CHARACTERS]}
+    return found | {"message": "", "failure": failure[:_MOST_MESSAGE_CHARACTERS]}, None
 
 
 def _is_own(name: str) -> bool:
