@@ -87,7 +87,7 @@ class DirectWdl:
         self.asked.append((engine, main))
         if self.answer is not None:
             return self.answer(engine, tree, main)
-        found = inspect(str(tree), main)
+        found, _ = inspect(str(tree), main)
         return Inspection(**{name: value for name, value in found.items() if name != "format"})
 
     def start(self, run_directory: Path, on_end: Callable[[Path], None]) -> None:
