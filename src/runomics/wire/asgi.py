@@ -319,10 +319,10 @@ class Edge:
         if isinstance(answer.body, Path):
             file, size = await loop.run_in_executor(self._page_pool, _open, answer.body)
             answer_headers.append((b"content-length", b"%d" % size))
-            chunks: AsyncIterator[bytes] = self._threaded(_pieces(file, size))
+            chunks: AsyncIterator[bytes] = _Threaded(_Pieces(file, size), self._page_pool)
         else:
             stream = answer.body
-            chunks = stream if isinstance(stream, AsyncIterator) else self._threaded(stream)
+            chunks = stream if isinstance(stream, AsyncIterator) else _Threaded(stream, self._page_pool)
         await send(start)
         try:
             await _stream(chunks, scope["method"], receive, send)
@@ -356,16 +356,28 @@ class Edge:
             )
         )
 
-    async def _threaded(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-        """A plain iterator, stepped and closed on a pool thread."""
-        loop = asyncio.get_running_loop()
-        try:
-            while (piece := await loop.run_in_executor(self._page_pool, next, pieces, None)) is not None:
-                yield piece
-        finally:
-            close = getattr(pieces, "close", None)
-            if close is not None:
-                await loop.run_in_executor(self._page_pool, close)
+
+class _Threaded:
+    """A plain iterator, stepped and closed on pool threads."""
+
+    def __init__(self, pieces: Iterator[bytes], pool: ThreadPoolExecutor) -> None:
+        self._pieces = pieces
+        self._pool = pool
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await asyncio.get_running_loop().run_in_executor(self._pool, next, self._pieces, None)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Let go of what the iterator holds, whether or not it was begun."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            await asyncio.get_running_loop().run_in_executor(self._pool, close)
 
 
 def _open(path: Path) -> tuple[BinaryIO, int]:
@@ -373,12 +385,25 @@ def _open(path: Path) -> tuple[BinaryIO, int]:
     return file, os.fstat(file.fileno()).st_size
 
 
-def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Exactly `size` bytes: what a file gains later is not sent, one that shrank ends the answer early."""
-    with file:
-        while size and (piece := file.read(min(CHUNK_BYTES, size))):
-            size -= len(piece)
-            yield piece
+class _Pieces:
+    """Exactly `size` bytes of a file: what it gains later is not sent, one that shrank ends the answer early."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = self._file.read(min(CHUNK_BYTES, self._left))
+        if not piece:
+            raise StopIteration
+        self._left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
 
 
 async def _stream(chunks: AsyncIterator[bytes], method: str, receive: Receive, send: Send) -> None:

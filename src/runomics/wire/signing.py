@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -35,7 +35,7 @@ class AccessKey:
 
     key_id: str
     account: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     principal_arn: str
 
 
