@@ -185,12 +185,19 @@ class ImageGauge:
         self.root = root
         self._empty_bytes = empty_bytes
         self._lock = threading.Lock()
+        self._seen = (-1, -1, -1)
+        self._reading = Reading(0, 0)
 
     def read(self) -> Reading:
-        """statvfs: 3 microseconds."""
+        """statvfs: 3 microseconds. The same object again while nothing has changed."""
         status = os.statvfs(self.root)
-        used = (status.f_blocks - status.f_bfree) * status.f_frsize - self._empty_bytes
-        return Reading(used, status.f_bavail * status.f_frsize, status.f_files - status.f_ffree)
+        seen = (status.f_bfree, status.f_bavail, status.f_files - status.f_ffree)
+        if seen != self._seen:
+            block = status.f_frsize
+            used = (status.f_blocks - status.f_bfree) * block - self._empty_bytes
+            self._reading = Reading(used, status.f_bavail * block, seen[2])
+            self._seen = seen
+        return self._reading
 
     def flush(self) -> None:
         """syncfs, on a copy of the descriptor so that `close` need not wait; the same open file, so no error is told twice."""

@@ -48,13 +48,9 @@ class Gauge(Protocol):
         """Everything to disk. Slow; other calls may come meanwhile."""
         ...
 
-    def close(self) -> None:
-        """Let go of the volume. Idempotent."""
-        ...
-
 
 class Meter:
-    """One volume's running account. Thread-safe; a closed one answers with its last usage."""
+    """One volume's running account. Thread-safe; a closed one answers with its last usage and reads no more."""
 
     def __init__(
         self, gauge: Gauge, limit_bytes: int | None, *, peak_bytes: int, was_full: bool, reserve_per_file_bytes: int = 0
@@ -116,15 +112,11 @@ class Meter:
 
     def needs_exact(self) -> bool:
         """Whether the correction is so large that only an exact reading tells the usage within 1 %."""
-        with self._lock:
-            return self._correction_bytes > max(MATERIAL_BYTES, self._peak_bytes * MATERIAL_SHARE)
+        return self._correction_bytes > max(MATERIAL_BYTES, self._peak_bytes * MATERIAL_SHARE)
 
     def needs_exact_now(self) -> bool:
         """Whether the volume looks full, but for a correction that may no longer be due."""
-        with self._lock:
-            return (
-                self._correction_bytes > 0 and self._raw_available_bytes < FULL_AVAILABLE_BYTES and not self._was_full
-            )
+        return self._correction_bytes > 0 and self._raw_available_bytes < FULL_AVAILABLE_BYTES and not self._was_full
 
     def changed_since_exact(self) -> bool:
         """Whether the volume's reading differs from that of the last exact one. Raises: OSError."""
@@ -133,14 +125,12 @@ class Meter:
 
     def usage(self) -> Usage:
         """The last look, with the peak."""
-        with self._lock:
-            return self._last
+        return self._last
 
     def close(self) -> None:
-        """Let go of the volume; the last usage stays."""
+        """Read no more: the gauge may be let go then. The last usage stays."""
         with self._lock:
             self._is_closed = True
-            self._gauge.close()
 
     def _has_closed(self) -> bool:
         return self._is_closed

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 STATIC_KINDS = 2
 RETRY_SECONDS = 30.0
+QUIET_SECONDS = 0.05
+"""Between a run's taking of a volume and the making of the next: the run's own start goes first."""
 
 Kind = int | None
 """The capacity in GiB of a STATIC volume; None for DYNAMIC."""
@@ -89,6 +91,8 @@ class ReadyVolumes:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed or self._lacking() or self._outdated())
                 if self._is_closed:
+                    return
+                if self._changed.wait_for(lambda: self._is_closed, QUIET_SECONDS):
                     return
                 outdated, lacking = self._outdated(), self._lacking()
                 old = self._made[outdated[0]].pop() if outdated else None

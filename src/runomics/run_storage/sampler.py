@@ -52,6 +52,8 @@ class _Track:
     meter: Meter
     device: int | None
     moving_until: float
+    reading: Reading | None = None
+    has_changed: bool = True
     persisted: Usage | None = None
     needs_exact_since: float | None = None
     is_failing: bool = False
@@ -209,9 +211,13 @@ class Sampler:
                     if track.device is None or not (track.device in closes or ALL_DEVICES in closes):
                         continue
                     track.meter.saw_closes(UNCOUNTED if ALL_DEVICES in closes else closes[track.device])
+                    track.reading = None
                     if track not in readings:
                         readings.update(self._read([track]))
             for track, reading in readings.items():
+                if reading is track.reading:
+                    continue
+                track.reading, track.has_changed = reading, True
                 if track.meter.take(reading):
                     track.moving_until = time.monotonic() + MOVING_LASTS_SECONDS
 
@@ -230,31 +236,34 @@ class Sampler:
     def _keep(self, tracks: list[_Track], now: float) -> None:
         """The slow part of a round: persist, ask for exact readings, tell who is full."""
         for track in tracks:
-            usage = track.meter.usage()
-            if usage.was_full and not track.told_full:
-                track.told_full = True
-                self._call(track, self._on_full)
-            if track.meter.needs_exact_now():
-                self._call(track, self._want_exact)
-            elif not track.meter.needs_exact():
-                track.needs_exact_since = None
-            elif track.needs_exact_since is None:
-                track.needs_exact_since = now
-            elif now - track.needs_exact_since >= EXACT_AFTER_SECONDS:
-                track.needs_exact_since = None
-                self._call(track, self._want_exact)
+            if track.has_changed:
+                track.has_changed = False
+                self._judge(track, now)
         if now < self._next_persist:
             return
         self._next_persist = now + PERSIST_SECONDS
         for track in tracks:
             usage = track.meter.usage()
-            if (
-                track.persisted is None
-                or track.persisted.peak_bytes != usage.peak_bytes
-                or usage.was_full != track.persisted.was_full
-            ):
+            if usage is not track.persisted:
                 track.persisted = usage
                 self._call(track, partial(_given_usage, self._persist, usage))
+
+    def _judge(self, track: _Track, now: float) -> None:
+        """Tell who is full; ask for an exact reading at once, or before the correction gets too old."""
+        if track.meter.usage().was_full and not track.told_full:
+            track.told_full = True
+            self._call(track, self._on_full)
+        if track.meter.needs_exact_now():
+            self._call(track, self._want_exact)
+        elif not track.meter.needs_exact():
+            track.needs_exact_since = None
+            return
+        if track.needs_exact_since is None:
+            track.needs_exact_since = now
+        elif now - track.needs_exact_since >= EXACT_AFTER_SECONDS:
+            track.needs_exact_since = None
+            self._call(track, self._want_exact)
+        track.has_changed = True  # it must be judged again, whether or not it changes
 
     def _lose(self, track: _Track, error: OSError) -> None:
         if track.is_failing:

@@ -186,6 +186,7 @@ class XfsImageStorage:
         self._sampler.close()
         for live in list(self._live.values()):
             live.meter.close()
+            live.gauge.close()
         self._trash.close()
 
     # ---- making and showing --------------------------------------------------------------------------------------
@@ -369,7 +370,6 @@ class XfsImageStorage:
             self._sampler.sample(run_uuid)
             self._sampler.remove(run_uuid)
             record, held = live.record.after(live.meter.usage()), _held(live)
-            live.meter.close()
             self._remember(run_uuid, record)
         self._hide(run_uuid)
         self._throw_away(self._records.directory(run_uuid), held)
@@ -419,11 +419,15 @@ class XfsImageStorage:
 
 
 def _held(live: _Live) -> HeldImage:
-    """The volume's last descriptor. What is unwritten is dropped: nobody will read it, and writing gigabytes takes seconds."""
+    """Measure no more; the volume's last descriptor.
+
+    What is unwritten is dropped: nobody will read it, and to write gigabytes takes seconds.
+    """
     try:
         drop_unwritten = live.meter.changed_since_exact()
     except OSError:
         drop_unwritten = True
+    live.meter.close()
     return HeldImage(live.gauge.release(), drop_unwritten)
 
 
