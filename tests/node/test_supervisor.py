@@ -74,7 +74,9 @@ def test_both_outputs_may_be_one_file_in_order(world: NodeWorld) -> None:
 
 
 def test_tmp_and_home_lie_on_the_volume_and_are_gone_afterwards(world: NodeWorld) -> None:
-    ended = world.run("touch /tmp/x ~/y && stat -c %d /tmp /root /mnt/workflow && stat -c %a /tmp && df --output=target /tmp | tail -1")
+    ended = world.run(
+        "touch /tmp/x ~/y && stat -c %d /tmp /root /mnt/workflow && stat -c %a /tmp && df --output=target /tmp | tail -1"
+    )
     devices = ended.stdout.decode().split()
     assert (ended.verdict, len(set(devices[:3])), devices[3]) == (("OK", 0), 1, "1777")
     assert list((world.volume / ".scratch").iterdir()) == []
@@ -152,7 +154,9 @@ def test_what_a_task_leaves_in_the_background_ends_with_it(world: NodeWorld) -> 
 
 
 def test_a_second_supervisor_leaves_the_attempt_to_the_first(world: NodeWorld) -> None:
-    directory = world.prepare(f"echo run >> /mnt/workflow/runs; {world.say('began')}; while [ ! -e /mnt/workflow/end ]; do sleep 0.02; done")
+    directory = world.prepare(
+        f"echo run >> /mnt/workflow/runs; {world.say('began')}; while [ ! -e /mnt/workflow/end ]; do sleep 0.02; done"
+    )
     first = world.supervise(directory)
     world.wait_for("began")
     assert world.supervise(directory).wait(10) == 0
@@ -177,7 +181,13 @@ def test_after_a_killed_supervisor_the_next_one_sweeps_and_says_lost(world: Node
     wait_until(lambda: world.processes_with(marker) == [], "the task's processes to be gone")
     assert list((world.volume / ".scratch").iterdir()) == []
     assert cgroup_paths(f"{world.place.name}.1.1") == []
-    assert sorted(path.name for path in directory.iterdir()) == ["pid", "result.json", "running.json", "runtime.log", "spec.json"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "pid",
+        "result.json",
+        "running.json",
+        "runtime.log",
+        "spec.json",
+    ]
 
 
 def test_an_attempt_claimed_for_nobody_never_runs(world: NodeWorld) -> None:

@@ -14,7 +14,12 @@ EAT = "head -c 300000000 /dev/zero | tail -c 300000000 > /dev/null"
 
 def test_a_task_over_its_memory_ends_oom_with_its_peak_at_the_limit(root_world: NodeWorld) -> None:
     result = root_world.run(f"exec python3 -c 'bytearray({LIMIT * 2})'", memory_bytes=LIMIT).result
-    assert (result["reason"], result["exit_code"], result["peak_memory_bytes"], result["oom_kills"]) == ("OOM", 137, LIMIT, 1)
+    assert (result["reason"], result["exit_code"], result["peak_memory_bytes"], result["oom_kills"]) == (
+        "OOM",
+        137,
+        LIMIT,
+        1,
+    )
     assert result["limits_are_soft"] is False
 
 
@@ -41,7 +46,9 @@ def test_the_cpu_quota_holds(root_world: NodeWorld) -> None:
 
 
 def test_the_number_of_processes_is_limited(root_world: NodeWorld) -> None:
-    ended = root_world.run("for i in $(seq 40); do sleep 5 & done; echo all", pids=20, timeout_seconds=10, grace_seconds=0)
+    ended = root_world.run(
+        "for i in $(seq 40); do sleep 5 & done; echo all", pids=20, timeout_seconds=10, grace_seconds=0
+    )
     assert b"Resource temporarily unavailable" in ended.stderr
     assert ended.result["reason"] != "RUNTIME"
 

@@ -126,7 +126,9 @@ def host_root(spec: Spec, etc: str) -> list[str]:
 
 def _own_files(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
     shm_bytes = spec.memory_bytes or SHM_BYTES_WITHOUT_LIMIT
-    chosen = ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(shm_bytes), "--tmpfs", "/dev/shm"]  # noqa: S108
+    # bwrap itself leaves /proc/sys open: root's sysctls need uid 0 and no capability, and core_pattern alone would be the host.
+    chosen = ["--proc", "/proc", "--remount-ro", "/proc"]
+    chosen += ["--dev", "/dev", "--perms", "1777", "--size", str(shm_bytes), "--tmpfs", "/dev/shm"]  # noqa: S108
     chosen += ["--bind-fd", str(descriptors.tmp), "/tmp"]  # noqa: S108 a place inside the container
     if descriptors.home is not None:
         chosen += ["--bind-fd", str(descriptors.home), "/root"]
