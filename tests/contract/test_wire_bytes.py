@@ -9,15 +9,17 @@ import os
 import random
 import socket
 import threading
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from live_edge import LIMIT_BYTES, Answer, LiveEdge, handler, live_edge, read_answer, request_bytes
 from model_values import Values
 
-from runomics.wire.asgi import Page, PageAnswer, PageRequest
+from runomics.wire.asgi import Handler, Page, PageAnswer, PageRequest
 from runomics.wire.codec import compile_operations
 from runomics.wire.errors import ResourceNotFoundException
 from runomics.wire.model import ServiceModel
@@ -27,6 +29,22 @@ MODEL = ServiceModel.load()
 OPERATIONS = compile_operations(MODEL)
 JSON_BODY = ((b"Content-Type", b"application/json"),)
 ended = threading.Event()
+preparing, may_go_on, deleted = threading.Event(), threading.Event(), threading.Event()
+
+
+def prepare_slowly(_caller: Any, request: dict[str, Any]) -> dict[str, Any]:
+    preparing.set()
+    assert may_go_on.wait(10)
+    return request
+
+
+def delete(_tx: Any, _caller: Any, _request: dict[str, Any]) -> None:
+    deleted.set()
+
+
+def fail_for_13(request: dict[str, Any]) -> None:
+    if request["id"] == "13":
+        raise ZeroDivisionError
 
 
 async def ticking() -> AsyncIterator[bytes]:
@@ -84,6 +102,8 @@ def live() -> Iterator[LiveEdge]:
         for name in OPERATIONS
     }
     handlers["GetRun"] = handler(lambda request: {"id": request["id"]})
+    handlers["DeleteRun"] = Handler(function=delete, writes=True, prepare=prepare_slowly)
+    handlers["CancelRun"] = handler(fail_for_13)
     handlers["StartRun"] = handler(lambda request: {"id": str(len(json.dumps(request)))})
     pages = {
         "/-/": Page(signed=True, respond=page),
@@ -215,6 +235,44 @@ def test_a_request_head_without_end_is_cut_off(live: LiveEdge) -> None:
         assert (answer.status, json.loads(answer.body)) == (431, {"message": "The request head is too large"})
         assert connection.recv(1) == b""
     assert ask(live, request_bytes(b"GET", b"/run/7")).status == 200
+
+
+def test_a_client_that_goes_away_cancels_nothing(live: LiveEdge) -> None:
+    with live.connect() as connection:
+        connection.sendall(request_bytes(b"DELETE", b"/run/7"))
+        assert preparing.wait(10)
+    assert not deleted.is_set()
+    may_go_on.set()
+    assert deleted.wait(10)
+    assert ask(live, request_bytes(b"DELETE", b"/run/7")).status == 202
+
+
+def test_a_slow_preparation_holds_nobody_up(live: LiveEdge) -> None:
+    may_go_on.clear()
+    with live.connect() as connection:
+        connection.sendall(request_bytes(b"DELETE", b"/run/7"))
+        assert ask(live, request_bytes(b"GET", b"/run/7")).status == 200
+        may_go_on.set()
+        assert read_answer(connection).status == 202
+
+
+def test_a_fault_is_logged_whole_under_its_request_id(live: LiveEdge) -> None:
+    with structlog.testing.capture_logs() as lines:
+        answer = ask(live, request_bytes(b"POST", b"/run/13/cancel"))
+    assert answer.status == 500
+    faults = [line for line in lines if line["event"] == "api.fault"]
+    assert [(line["log_level"], line["operation"], line["request_id"].encode()) for line in faults] == [
+        ("error", "CancelRun", answer.headers[b"x-amzn-requestid"])
+    ]
+    assert isinstance(faults[0]["exc_info"], ZeroDivisionError)
+
+
+def test_request_ids_are_version_4_uuids_and_differ(live: LiveEdge) -> None:
+    ids = [ask(live, request_bytes(b"GET", b"/run/7")).headers[b"x-amzn-requestid"].decode() for _ in range(50)]
+    assert len(set(ids)) == 50
+    assert {(uuid.UUID(one).version, uuid.UUID(one).variant, str(uuid.UUID(one)) == one) for one in ids} == {
+        (4, uuid.RFC_4122, True)
+    }
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------
@@ -448,6 +506,7 @@ def fuzzed(rng: random.Random) -> bytes:
 @pytest.mark.parametrize("seed", range(10))
 def test_whatever_is_sent_is_answered_and_never_as_the_servers_fault(live: LiveEdge, seed: int) -> None:
     """500 requests a seed. One whose head was broken may end its connection with a 400; every other one must leave it usable."""
+    may_go_on.set()
     rng = random.Random(seed)
     statuses: dict[int, int] = {}
     with contextlib.ExitStack() as open_connections:

@@ -450,5 +450,5 @@ class _RequestIds:
         self._bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 (an id for log lines, no secret)
 
     def next(self) -> str:
-        digits = f"{self._bits(122):032x}"
+        digits = f"{self._bits(128):032x}"
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
