@@ -21,7 +21,7 @@ import pytest
 
 from runomics.objects.directory import DirectoryObjects
 from runomics.objects.s3 import S3Objects
-from runomics.objects.s3_clients import S3Endpoint
+from runomics.objects.s3_clients import S3Limits
 
 READY_SECONDS = 60
 OWNER = ("owner-key", "owner-secret")
@@ -91,7 +91,7 @@ def seaweedfs() -> Iterator[str]:
 
 def wait_for_writes(url: str, deadline: float) -> None:
     """The gateway answers before there is a volume to write to."""
-    store = S3Objects(S3Endpoint(url=url, access_key_id=OWNER[0], secret_access_key=OWNER[1], max_retries=0))
+    store = S3Objects(endpoint=url, access_key_id=OWNER[0], secret_access_key=OWNER[1], limits=S3Limits(max_retries=0))
     while True:
         try:
             store.make_bucket("first")
@@ -102,17 +102,6 @@ def wait_for_writes(url: str, deadline: float) -> None:
             threading.Event().wait(0.1)
 
 
-def endpoint(url: str, keys: tuple[str, str] = OWNER, *, part_bytes: int = 5 * 1024**2) -> S3Endpoint:
-    return S3Endpoint(
-        url=url,
-        access_key_id=keys[0],
-        secret_access_key=keys[1],
-        part_bytes=part_bytes,
-        max_retries=2,
-        retry_timeout_seconds=5,
-    )
-
-
 Store = DirectoryObjects | S3Objects
 
 
@@ -121,7 +110,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Each implementation of ports.ObjectStore in turn."""
     if request.param == "directory":
         return DirectoryObjects(tmp_path / "objects")
-    return S3Objects(endpoint(request.getfixturevalue("seaweedfs")))
+    return S3Objects(
+        endpoint=request.getfixturevalue("seaweedfs"),
+        access_key_id=OWNER[0],
+        secret_access_key=OWNER[1],
+        limits=S3Limits(part_bytes=5 * 1024**2, max_retries=2, retry_timeout_seconds=5),
+    )
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 
 from runomics.objects.s3 import S3Objects
-from runomics.objects.s3_clients import S3Endpoint
+from runomics.objects.s3_clients import S3Limits
 from runomics.ports import ObjectForbidden, ObjectInfo, ObjectMissing
 
 pytestmark = pytest.mark.needs("seaweedfs")
@@ -23,14 +23,10 @@ MIB = 1024**2
 
 def made(url: str, keys: tuple[str, str] = OWNER, part_bytes: int = 5 * MIB) -> S3Objects:
     return S3Objects(
-        S3Endpoint(
-            url=url,
-            access_key_id=keys[0],
-            secret_access_key=keys[1],
-            part_bytes=part_bytes,
-            max_retries=1,
-            retry_timeout_seconds=2,
-        )
+        endpoint=url,
+        access_key_id=keys[0],
+        secret_access_key=keys[1],
+        limits=S3Limits(part_bytes=part_bytes, max_retries=1, retry_timeout_seconds=2),
     )
 
 
@@ -140,7 +136,7 @@ def test_keys_come_from_the_environment_when_none_are_set(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", OWNER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", OWNER[1])
-    store = S3Objects(S3Endpoint(url=seaweedfs, max_retries=0))
+    store = S3Objects(endpoint=seaweedfs, limits=S3Limits(max_retries=0))
     store.upload_bytes(b"x", f"s3://{bucket}/k")
     assert store.read_bytes(f"s3://{bucket}/k", 1) == b"x"
     assert [info.uri for info in store.list(f"s3://{bucket}/")] == [f"s3://{bucket}/k"]

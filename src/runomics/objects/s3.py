@@ -17,7 +17,7 @@ from typing import Any
 
 from runomics.domain.inputs import split_s3
 from runomics.objects.file_copy import OnBytes, write_all
-from runomics.objects.s3_clients import S3Clients, S3Endpoint, bare_etag, obstore, translated
+from runomics.objects.s3_clients import S3Clients, S3Keys, S3Limits, bare_etag, obstore, translated
 from runomics.ports import ObjectChanged, ObjectInfo, ObjectMissing
 
 _WINDOW = 4
@@ -27,11 +27,27 @@ _BUCKET_TRUST_SECONDS = 60.0
 
 
 class S3Objects:
-    """ports.ObjectStore over any S3 service."""
+    """ports.ObjectStore over any S3 service; `endpoint` None is AWS.
 
-    def __init__(self, endpoint: S3Endpoint) -> None:
-        self._endpoint = endpoint
-        self._clients = S3Clients(endpoint)
+    Without an access key botocore's chain is asked: environment, profile, instance role.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        region: str = "us-east-1",
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
+        limits: S3Limits | None = None,
+    ) -> None:
+        self._region = region
+        self._limits = limits or S3Limits()
+        keys = None
+        if access_key_id is not None and secret_access_key is not None:
+            keys = S3Keys(access_key_id, secret_access_key, session_token)
+        self._clients = S3Clients(endpoint=endpoint, region=region, keys=keys, limits=self._limits)
         self._known_buckets: dict[str, float] = {}
 
     # ---- buckets -------------------------------------------------------------------------------------------------
@@ -51,10 +67,10 @@ class S3Objects:
         if self.bucket_exists(bucket):
             return
         with translated(f"s3://{bucket}"):
-            if self._endpoint.region == "us-east-1":
+            if self._region == "us-east-1":
                 self._clients.botocore().create_bucket(Bucket=bucket)
             else:
-                where = {"LocationConstraint": self._endpoint.region}
+                where = {"LocationConstraint": self._region}
                 self._clients.botocore().create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
 
     def _want_bucket(self, bucket: str, uri: str) -> None:
@@ -116,7 +132,7 @@ class S3Objects:
 
     def _pieces(self, info: ObjectInfo) -> Iterator[memoryview]:
         """The parts in order, a few of them under way at any time."""
-        size, step = info.size_bytes, self._endpoint.part_bytes
+        size, step = info.size_bytes, self._limits.part_bytes
         if size <= step:
             yield self._piece(info, None)
             return
@@ -183,14 +199,14 @@ class S3Objects:
             ObjectMissing: no such bucket. ObjectForbidden; OSError: unreachable, or the source cannot be read.
         """
         size = os.fstat(descriptor).st_size
-        if size <= self._endpoint.part_bytes:
+        if size <= self._limits.part_bytes:
             info = self.upload_bytes(_read(descriptor, 0, size), uri)
             if on_bytes is not None:
                 on_bytes(size)
             return info
         bucket, key = split_s3(uri)
         self._want_bucket(bucket, uri)
-        step = max(self._endpoint.part_bytes, -(-size // _MAX_PARTS))
+        step = max(self._limits.part_bytes, -(-size // _MAX_PARTS))
         with translated(uri):
             if _is_odd(key):
                 self._upload_parts(bucket, key, _chunks(descriptor, size, step, on_bytes))

@@ -19,18 +19,22 @@ _PARTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class S3Endpoint:
-    """Where the objects are. Without keys botocore's chain is asked: environment, profile, instance role.
+class S3Keys:
+    """What signs requests."""
 
-    `part_bytes`: downloads and uploads above it go in parts of that size. A request that takes longer than
-    `request_timeout_seconds`, part included, is tried again, at most `max_retries` times.
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class S3Limits:
+    """`part_bytes`: downloads and uploads above it go in parts of that size.
+
+    A request that takes longer than `request_timeout_seconds`, part included, is tried again, at most `max_retries` times
+    and for `retry_timeout_seconds` in all.
     """
 
-    url: str | None = None
-    region: str = "us-east-1"
-    access_key_id: str | None = None
-    secret_access_key: str | None = None
-    session_token: str | None = None
     part_bytes: int = 8 * 1024**2
     max_retries: int = 5
     retry_timeout_seconds: float = 60.0
@@ -41,8 +45,11 @@ class S3Endpoint:
 class S3Clients:
     """botocore's client, obstore's stores (one per bucket) and the threads that fetch parts."""
 
-    def __init__(self, endpoint: S3Endpoint) -> None:
+    def __init__(self, *, endpoint: str | None, region: str, keys: S3Keys | None, limits: S3Limits) -> None:
         self._endpoint = endpoint
+        self._region = region
+        self._keys = keys
+        self._limits = limits
         self._lock = threading.Lock()
         self._stores: dict[str, Any] = {}
         self._made_session: Any = None
@@ -62,20 +69,20 @@ class S3Clients:
             if self._made_client is None:
                 from botocore.config import Config  # noqa: PLC0415  (as above)
 
-                endpoint = self._endpoint
+                limits, keys = self._limits, self._keys
                 self._made_client = self._session().create_client(
                     "s3",
-                    endpoint_url=endpoint.url,
-                    region_name=endpoint.region,
-                    aws_access_key_id=endpoint.access_key_id,
-                    aws_secret_access_key=endpoint.secret_access_key,
-                    aws_session_token=endpoint.session_token,
+                    endpoint_url=self._endpoint,
+                    region_name=self._region,
+                    aws_access_key_id=keys.access_key_id if keys else None,
+                    aws_secret_access_key=keys.secret_access_key if keys else None,
+                    aws_session_token=keys.session_token if keys else None,
                     config=Config(
                         signature_version="s3v4",
-                        connect_timeout=endpoint.connect_timeout_seconds,
-                        read_timeout=endpoint.request_timeout_seconds,
-                        retries={"max_attempts": endpoint.max_retries, "mode": "standard"},
-                        s3={"addressing_style": "path" if endpoint.url else "auto"},
+                        connect_timeout=limits.connect_timeout_seconds,
+                        read_timeout=limits.request_timeout_seconds,
+                        retries={"max_attempts": limits.max_retries, "mode": "standard"},
+                        s3={"addressing_style": "path" if self._endpoint else "auto"},
                     ),
                 )
             return self._made_client
@@ -90,29 +97,29 @@ class S3Clients:
     def _make_store(self, bucket: str) -> Any:
         from obstore.store import S3Store  # noqa: PLC0415  (its threads must not exist before a fork)
 
-        endpoint = self._endpoint
-        options: dict[str, Any] = {"region": endpoint.region, "checksum_algorithm": "SHA256"}
-        if endpoint.url is not None:
-            options["endpoint"] = endpoint.url
+        limits = self._limits
+        options: dict[str, Any] = {"region": self._region, "checksum_algorithm": "SHA256"}
+        if self._endpoint is not None:
+            options["endpoint"] = self._endpoint
             options["virtual_hosted_style_request"] = False
-        if endpoint.access_key_id is not None:
-            options["access_key_id"] = endpoint.access_key_id
-            options["secret_access_key"] = endpoint.secret_access_key
-            if endpoint.session_token is not None:
-                options["session_token"] = endpoint.session_token
-        else:
+        if self._keys is None:
             options["credential_provider"] = self._credentials
+        else:
+            options["access_key_id"] = self._keys.access_key_id
+            options["secret_access_key"] = self._keys.secret_access_key
+            if self._keys.session_token is not None:
+                options["session_token"] = self._keys.session_token
         return S3Store(
             bucket,
             **options,
             client_options={
                 "allow_http": True,
-                "connect_timeout": timedelta(seconds=endpoint.connect_timeout_seconds),
-                "timeout": timedelta(seconds=endpoint.request_timeout_seconds),
+                "connect_timeout": timedelta(seconds=limits.connect_timeout_seconds),
+                "timeout": timedelta(seconds=limits.request_timeout_seconds),
             },
             retry_config={
-                "max_retries": endpoint.max_retries,
-                "retry_timeout": timedelta(seconds=endpoint.retry_timeout_seconds),
+                "max_retries": limits.max_retries,
+                "retry_timeout": timedelta(seconds=limits.retry_timeout_seconds),
                 "backoff": {
                     "init_backoff": timedelta(milliseconds=100),
                     "max_backoff": timedelta(seconds=5),
