@@ -112,12 +112,12 @@ def show_next_steps(console: Console, data: Path, run_id: str) -> None:
     directory = shlex.quote(str(data))
     console.print("\nThe service still runs. Go on by hand:", markup=False)
     for line in (
-        f'eval "$(.venv/bin/runomics env --data {directory})"',
-        f"aws omics get-run --id {run_id}",
+        f"export RUNOMICS_DATA={directory}",
+        f".venv/bin/runomics logs {run_id}",
+        ".venv/bin/runomics run examples/demo -i examples/demo/inputs.json",
+        'eval "$(.venv/bin/runomics env)"   # from here on boto3 and the AWS CLI find the service',
         f"aws omics list-run-tasks --id {run_id} --query 'items[].[taskId,name,status]' --output text",
-        f".venv/bin/runomics logs {run_id} --data {directory}",
-        f".venv/bin/runomics run examples/demo -i examples/demo/inputs.json --data {directory}",
-        f".venv/bin/runomics stop --data {directory} && rm -rf {directory}",
+        f".venv/bin/runomics stop && rm -rf {directory}",
     ):
         console.print(f"  {line}", markup=False)
 

@@ -114,7 +114,7 @@ def test_a_definition_that_is_no_wdl_ends_with_1_and_its_place(data: Path, tmp_p
     write(tmp_path, "main.wdl", "version 1.1\nworkflow w {\n")
     ended = runomics("run", "main.wdl", "--data", str(data), cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("runomics: main.wdl:3:1: ")
+    assert ended.stderr.startswith("runomics: main.wdl:2:12: ")
 
 
 def test_what_the_service_refuses_is_told_in_its_words(data: Path, tmp_path: Path) -> None:
@@ -214,4 +214,5 @@ def test_stopping_with_runs_cancels_them_first_and_the_next_server_shows_it(data
     assert stopped.returncode == 0, stopped.stderr
     said = stopped.stdout.splitlines()
     assert [line.split()[0] for line in said] == ["cancelled", "stopped"]
+    assert not os.path.ismount(data / "runs")
     assert runomics("env", "--data", str(data)).returncode == 1

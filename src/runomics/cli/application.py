@@ -218,6 +218,7 @@ def stop(
     if runs:
         _cancel_runs(connect(directory))
     server.stop(endpoint)
+    server.release(directory)
     print(f"stopped the server at {endpoint.url}")
 
 

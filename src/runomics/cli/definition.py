@@ -81,7 +81,9 @@ def _located(error: Any) -> str:
     position = getattr(error, "pos", None)
     cause = f": {error.__cause__}" if isinstance(error, WDL.Error.ImportError) and error.__cause__ else ""
     where = f"{position.uri}:{position.line}:{position.column}: " if position else ""
-    return f"{where}{error}{cause}"
+    # The parser goes on with a list of everything it would have taken.
+    what = str(error).partition("\nExpected one of")[0]
+    return f"{where}{what}{cause}"
 
 
 def _documents(document: Any) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from runomics.cli.connection import Connection, RequestFailed
 from runomics.domain.run import ENDED
-from runomics.domain.task import TaskStatus
+from runomics.domain.task import ENDED as ENDED_TASKS
 
 if TYPE_CHECKING:
     from types_boto3_omics import OmicsClient
@@ -168,7 +168,7 @@ class PlainLines:
 
 
 def drawing(snapshot: Snapshot, height: int) -> RenderableType:
-    """The live picture, at most about `height` lines: the calls that are at work come before those that are done."""
+    """The live picture, at most about `height` lines."""
     run = snapshot.run
     head = Text.assemble(
         (f"run {run['id']}", "bold"),
@@ -181,13 +181,13 @@ def drawing(snapshot: Snapshot, height: int) -> RenderableType:
     table.add_column("task", no_wrap=True, min_width=18)
     for title in ("done", "running", "waiting", "failed", "time"):
         table.add_column(title, justify="right")
-    calls = _calls(snapshot.tasks)
     room = max(3, height - 4)
+    calls = _calls(snapshot.tasks, room)
     for call, tasks in calls[:room]:
         table.add_row(*_row(call, tasks))
     hidden = len(calls) - room
     more = [Text(f"and {hidden} more", style="dim")] if hidden > 0 else []
-    amounts = _amounts(snapshot.progress)
+    amounts = _amounts(snapshot)
     last = [Text(amounts, style="dim")] if amounts else []
     return Group(head, *([table] if calls else []), *more, *last)
 
@@ -213,12 +213,14 @@ def seconds_text(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _calls(tasks: Sequence[Task]) -> list[tuple[str, list[Task]]]:
+def _calls(tasks: Sequence[Task], room: int) -> list[tuple[str, list[Task]]]:
+    """Tasks by call, in the order they came; only when there are more than fit do those at work come first."""
     calls: dict[str, list[Task]] = {}
     for task in tasks:
         calls.setdefault(task.call, []).append(task)
-    ended = {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
-    return sorted(calls.items(), key=lambda item: all(task.status in ended for task in item[1]))
+    if len(calls) <= room:
+        return list(calls.items())
+    return sorted(calls.items(), key=lambda item: all(task.status in ENDED_TASKS for task in item[1]))
 
 
 def _row(call: str, tasks: Sequence[Task]) -> list[Text]:
@@ -240,8 +242,8 @@ def _row(call: str, tasks: Sequence[Task]) -> list[Text]:
     ]
 
 
-def _amounts(progress: Mapping[str, Any]) -> str:
-    parts = []
+def _amounts(snapshot: Snapshot) -> str:
+    progress, parts = snapshot.progress, []
     for word, done, total in (
         ("imported", progress.get("imported_bytes"), progress.get("import_total_bytes")),
         ("exported", progress.get("exported_bytes"), progress.get("export_total_bytes")),
@@ -249,7 +251,7 @@ def _amounts(progress: Mapping[str, Any]) -> str:
         if done:
             parts.append(f"{word} {bytes_text(done)}" + (f" of {bytes_text(total)}" if total and total > done else ""))
     used, peak = progress.get("storage_used_bytes"), progress.get("storage_peak_bytes")
-    if used is not None:
+    if used is not None and not snapshot.is_ended:
         parts.append(f"storage {bytes_text(used)}")
     if peak is not None:
         parts.append(f"peak {bytes_text(peak)}")
