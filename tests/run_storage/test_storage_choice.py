@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from volume_world import UID, as_user, volume_mounts
 
-from runomics.ports import Finding, StorageType, StorageUnavailable
+from runomics.ports import Finding, StorageType, StorageUnavailable, VolumeLost
 from runomics.run_storage import StorageSettings, image, linux, open_storage, prepare_shared_mount, probe
 from runomics.run_storage.directory import DirectoryStorage
 
@@ -74,6 +74,29 @@ def test_a_run_on_a_directory_is_served_by_a_server_that_chose_images(data: Path
     assert storage.wait_until_removed(30)
     storage.close()
     assert volume_mounts(data) == []
+
+
+@pytest.mark.needs("root", "loop", "xfs")
+def test_a_volume_whose_back_end_no_longer_works_is_none_and_is_not_dropped(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(data / "volumes", data / "runs", IMAGES)
+    storage.create("old", StorageType.DYNAMIC, None, UID)
+    storage.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(image, "mkfs_path", lambda: None)
+        without = open_storage(data / "volumes", data / "runs", AUTO)
+        assert without.find("old") is None
+        with pytest.raises(VolumeLost, match="runomics doctor"):
+            without.flush("old")
+        with pytest.raises(OSError, match="runomics doctor"):
+            without.destroy("old")
+        assert without.sweep(frozenset()) == []
+        without.close()
+    again = open_storage(data / "volumes", data / "runs", IMAGES)
+    assert again.sweep(frozenset()) == ["old"]
+    assert again.wait_until_removed(30)
+    again.close()
 
 
 @pytest.mark.needs("root")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from volume_world import UID, images_below, loops_below, volume_mounts, wait_until
 
-from runomics.ports import StorageType
+from runomics.ports import StorageType, StorageUnavailable, VolumeLost
 from runomics.run_storage.xfs_image import XfsImageStorage
 
 pytestmark = [pytest.mark.needs("root", "loop", "xfs")]
@@ -59,7 +59,7 @@ print("survived")
 CHURN = """
 import sys
 from pathlib import Path
-from runomics.ports import StorageType
+from runomics.ports import StorageType, StorageUnavailable, VolumeLost
 from runomics.run_storage.xfs_image import XfsImageStorage
 
 data = Path(sys.argv[1])
@@ -181,6 +181,21 @@ def _refuses(descriptor: int) -> bool:
     except OSError:
         return True
     return False
+
+
+def test_a_volume_that_cannot_be_mounted_any_more_is_none_and_goes(open_images: Open, data: Path) -> None:
+    volume = open_images().create("run", StorageType.DYNAMIC, None, UID)
+    storage = open_images()
+    subprocess.run(["umount", volume.path], check=True)
+    assert wait_until(lambda: loops_below(data) == [])
+    os.truncate(data / "volumes/run/image", 1 << 20)
+    assert (storage.find("run"), storage.usage("run")) == (None, None)
+    with pytest.raises(VolumeLost, match="cannot be mounted"):
+        storage.flush("run")
+    with pytest.raises(StorageUnavailable, match="cannot be mounted"):
+        storage.create("run", StorageType.DYNAMIC, None, UID)
+    assert storage.destroy("run") is not None
+    assert_nothing_left(storage, data)
 
 
 def test_a_uuid_that_is_a_path_is_refused(open_images: Open) -> None:

@@ -63,15 +63,21 @@ class ChosenStorage:
 
     def create(self, run_uuid: str, storage_type: StorageType, capacity_gib: int | None, uid: int) -> Volume:
         """See `RunStorage.create`."""
-        return self._of(run_uuid).create(run_uuid, storage_type, capacity_gib, uid)
+        try:
+            storage = self._of(run_uuid)
+        except VolumeLost as error:
+            raise StorageUnavailable(str(error)) from error
+        return storage.create(run_uuid, storage_type, capacity_gib, uid)
 
     def find(self, run_uuid: str) -> Volume | None:
         """See `RunStorage.find`."""
-        return self._of(run_uuid).find(run_uuid)
+        storage = self._usable(run_uuid)
+        return None if storage is None else storage.find(run_uuid)
 
     def usage(self, run_uuid: str) -> Usage | None:
         """See `RunStorage.usage`."""
-        return self._of(run_uuid).usage(run_uuid)
+        storage = self._usable(run_uuid)
+        return None if storage is None else storage.usage(run_uuid)
 
     def flush(self, run_uuid: str) -> Usage:
         """See `RunStorage.flush`."""
@@ -104,6 +110,13 @@ class ChosenStorage:
         """See `ManagedStorage.close`."""
         for storage in self._storages.values():
             storage.close()
+
+    def _usable(self, run_uuid: str) -> ManagedStorage | None:
+        try:
+            return self._of(run_uuid)
+        except VolumeLost as error:
+            log.error("run_storage.volume_lost", run_uuid=run_uuid, error=str(error))
+            return None
 
     def _of(self, run_uuid: str) -> ManagedStorage:
         record = self._records.read(run_uuid)

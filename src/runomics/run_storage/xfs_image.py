@@ -96,9 +96,12 @@ class XfsImageStorage:
         """See `RunStorage.create`. With a ready volume of the kind: a rename and a mount, under a millisecond."""
         kind = checked_capacity(storage_type, capacity_gib)
         with self._locks.hold(run_uuid):
-            found = self.find(run_uuid)
+            try:
+                found = self._find(run_uuid)
+            except VolumeLost as error:
+                raise StorageUnavailable(str(error)) from error
             if found is not None:
-                return found
+                return found.volume
             has_room, why = self._reserve.has_room(storage_type, capacity_gib)
             if not has_room:
                 raise StorageUnavailable(why)
@@ -110,13 +113,13 @@ class XfsImageStorage:
                 raise StorageUnavailable(f"storage of run {run_uuid}: {error}") from error
 
     def find(self, run_uuid: str) -> Volume | None:
-        """See `RunStorage.find`. Raises: VolumeLost when there is one that cannot be mounted."""
-        live = self._find(run_uuid)
+        """See `RunStorage.find`. One that cannot be mounted is none; the log says why."""
+        live = self._find_usable(run_uuid)
         return None if live is None else live.volume
 
     def usage(self, run_uuid: str) -> Usage | None:
         """See `RunStorage.usage`. Flushes first when the volume looks full and only that tells."""
-        live = self._find(run_uuid)
+        live = self._find_usable(run_uuid)
         if live is None:
             return None
         self._sampler.sample(run_uuid)
@@ -276,6 +279,13 @@ class XfsImageStorage:
         self._sampler.add(run_uuid, meter, root)
         self._upkeep.wake()
         return live
+
+    def _find_usable(self, run_uuid: str) -> _Live | None:
+        try:
+            return self._find(run_uuid)
+        except VolumeLost as error:
+            log.error("run_storage.volume_lost", run_uuid=run_uuid, error=str(error))
+            return None
 
     def _find(self, run_uuid: str) -> _Live | None:
         live = self._live.get(run_uuid)
