@@ -95,6 +95,7 @@ def test_every_operation_is_called_and_answered_through_boto3(client: Any, live:
     assert live.authorized[-1][0] == name
     has_body = OPERATIONS[name].answers_body
     assert metadata["HTTPHeaders"].get("content-type") == ("application/json" if has_body else None)
+    assert ("content-length" in metadata["HTTPHeaders"]) == (OPERATIONS[name].status != 204)
 
 
 def test_a_writing_operation_is_prepared_and_runs_in_the_stores_writer(client: Any) -> None:

@@ -179,6 +179,14 @@ def test_a_client_that_waits_with_too_large_a_body_is_refused_without_sending_it
     assert (answer.status, answer.headers[b"connection"]) == (413, b"close")
 
 
+def test_a_body_without_end_is_refused_at_the_limit(live: LiveEdge) -> None:
+    with live.connect() as connection:
+        connection.sendall(request_bytes(b"POST", b"/run", b"", ((b"Transfer-Encoding", b"chunked"),)))
+        connection.sendall(b"%x\r\n%s\r\n" % (LIMIT_BYTES + 1, b"x" * (LIMIT_BYTES + 1)))
+        connection.sendall(b"1\r\nx\r\n")
+        assert read_answer(connection).status == 413
+
+
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_after_a_body_over_the_limit_the_connection_serves_on(live: LiveEdge, is_chunked: bool) -> None:
     body = b"x" * (3 * LIMIT_BYTES)
