@@ -17,6 +17,7 @@ from rich.text import Text
 
 from runomics.ports import Finding
 from runomics.run_storage import probe as probe_run_storage
+from runomics.runners.local import LocalRunner
 from runomics.sandbox.probe import probe as probe_sandbox
 from runomics.settings import Settings
 
@@ -55,6 +56,7 @@ def findings_of(settings: Settings) -> Iterable[FindingShape]:
         ("data", lambda: [_data_directory(settings.data)]),
         ("run storage", lambda: _run_storage(settings.data)),
         ("sandbox", probe_sandbox),
+        ("tasks", lambda: _tasks(settings.data)),
         ("engines", lambda: [_wdl()]),
         ("clients", lambda: [_aws_cli()]),
     )
@@ -89,13 +91,18 @@ def _run_storage(data: Path) -> Sequence[FindingShape]:
         return probe_run_storage(Path(scratch) / "volumes", Path(scratch) / "runs")
 
 
+def _tasks(data: Path) -> Sequence[FindingShape]:
+    with tempfile.TemporaryDirectory(prefix=".runomics-doctor-", dir=_place(data)) as scratch:
+        return LocalRunner(Path(scratch), cgroup_parent=f"runomics-doctor-{os.getpid()}").probe()
+
+
 def _data_directory(data: Path) -> Finding:
     place = _place(data)
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         return Finding(
             "data directory",
             works=False,
-            detail=f"{place} is not writable",
+            detail=f"{place} is no folder that can be written",
             remedy="choose another with --data",
             required=True,
         )
