@@ -12,7 +12,7 @@ LOCAL = re.compile(
     "|".join(
         (
             "/" + "work" + r"/(?:main|shared|\.library)",
-            "/" + "root" + "/",
+            "/" + r"root/\.",
             "/" + "home/[a-z]",
             "/" + "opt/wheels",
             r"\." + "pyenv",
