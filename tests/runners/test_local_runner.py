@@ -287,3 +287,45 @@ def _wait_for_exit(descriptor: int) -> None:
     poll.register(descriptor, select.POLLIN)
     assert poll.poll(10_000)
     os.close(descriptor)
+
+
+def test_only_snapshots_of_etc_that_no_task_began_with_for_months_are_removed(world: RunnerWorld) -> None:
+    assert world.start(world.prepare("true")).end().reason is Reason.OK
+    (current,) = (world.data / "host-etc").iterdir()
+    old = world.data / "host-etc" / "old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    world.runner.close()
+    world.runner = world.new_runner()
+    assert list((world.data / "host-etc").iterdir()) == [current]
+
+
+def test_a_closed_runner_leaves_no_cgroup_behind(world: RunnerWorld) -> None:
+    assert world.start(world.prepare("true")).end().reason is Reason.OK
+    deadline = time.monotonic() + 10
+    while list(Path("/sys/fs/cgroup").glob(f"*/{CGROUP_PARENT}/*")) and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    world.runner.close()
+    assert list(Path("/sys/fs/cgroup").glob(f"*/{CGROUP_PARENT}")) == []
+    world.runner = world.new_runner()
+
+
+def test_a_runner_that_has_not_begun_says_so(world: RunnerWorld) -> None:
+    with pytest.raises(RuntimeError, match="call begin"):
+        LocalRunner(world.data).cancel(world.run)
+
+
+def test_kill_from_a_callback_is_refused_and_not_waited_for(world: RunnerWorld) -> None:
+    answers: list[str] = []
+    done = threading.Event()
+
+    def on_end(directory: Path, end: object) -> None:
+        try:
+            world.runner.kill(directory)
+        except RuntimeError as error:
+            answers.append(str(error))
+        done.set()
+
+    world.runner.start(world.prepare("true"), lambda directory, started_ms: None, on_end)
+    assert done.wait(20)
+    assert ["callback" in answer for answer in answers] == [True]
