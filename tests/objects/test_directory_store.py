@@ -197,6 +197,31 @@ def test_a_killed_upload_leaves_no_object_and_its_remains_go_at_the_next_start(r
     assert [info.uri for info in store.list("s3://data/")] == ["s3://data/dir/k", "s3://data/other"]
 
 
+def test_no_upload_is_taken_for_the_remains_of_a_dead_one(root: Path) -> None:
+    """Every new server sweeps at its first upload, while others, and its own threads, are uploading."""
+    errors: list[BaseException] = []
+
+    def put(store: DirectoryObjects, key: str) -> None:
+        try:
+            store.upload_bytes(b"x", f"s3://data/{key}")
+        except BaseException as error:
+            errors.append(error)
+
+    for turn in range(100):
+        servers = [DirectoryObjects(root) for _ in range(2)]
+        threads = [
+            threading.Thread(target=put, args=(server, f"{turn}/{place}/{number}"))
+            for place, server in enumerate(servers)
+            for number in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert len(list(DirectoryObjects(root).list("s3://data/"))) == 800
+
+
 @pytest.mark.needs("root")
 def test_a_folder_that_cannot_be_read_is_forbidden_and_not_missing(root: Path) -> None:
     (root / "data" / "k").write_bytes(b"x")

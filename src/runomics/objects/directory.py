@@ -223,14 +223,12 @@ class DirectoryObjects:
         segments = _segments(uri, key)
         with self._bucket(bucket, uri) as root:
             side = self._side(root, bucket)
-            name = uuid.uuid4().hex
             try:
                 room = os.fstatvfs(side)
                 if size_bytes > room.f_bavail * room.f_frsize:
                     raise OSError(errno.ENOSPC, f"no space for the {size_bytes} bytes of {uri}")
-                target = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=side)
+                name, target = _fresh(side)
                 try:
-                    fcntl.flock(target, fcntl.LOCK_EX)
                     yield target
                     os.fdatasync(target)
                     _settle(uri, name, side=side, root=root, segments=segments)
@@ -303,6 +301,21 @@ class DirectoryObjects:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _fresh(side: int) -> tuple[str, int]:
+    """A new file for an upload, locked for as long as it is open: that tells it from what a dead uploader left."""
+    while True:
+        name = uuid.uuid4().hex
+        target = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=side)
+        try:
+            fcntl.flock(target, fcntl.LOCK_EX)
+            if os.fstat(target).st_nlink == 1:
+                return name, target
+        except BaseException:
+            os.close(target)
+            raise
+        os.close(target)  # swept between its making and its locking
 
 
 def _settle(uri: str, name: str, *, side: int, root: int, segments: list[str]) -> None:

@@ -7,6 +7,7 @@ store still has as it was left is not stored twice.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,10 +148,9 @@ class OutputDelivery:
                 status = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            why = error.strerror or str(error)
+        except (OSError, ValueError) as error:
             self._work.fail(
-                place, ("EXPORT_FAILED", f"Output {source} cannot be read inside the run's storage: {why}.")
+                place, ("EXPORT_FAILED", f"Output {source} cannot be read inside the run's storage: {_why(error)}.")
             )
             return
         if stat.S_ISDIR(status.st_mode):
@@ -213,9 +213,7 @@ class OutputDelivery:
         try:
             descriptor = self._open(source.path)
         except OSError as error:
-            self._work.fail(
-                place, ("EXPORT_FAILED", f"Output {source.path} cannot be read: {error.strerror or error}.")
-            )
+            self._work.fail(place, ("EXPORT_FAILED", f"Output {source.path} cannot be read: {_why(error)}."))
             return
         try:
             status = os.fstat(descriptor)
@@ -328,6 +326,8 @@ def upload_log(objects: ObjectStore, log_file: Path, uri: str) -> int:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOENT:
+        return "it does not exist"
     return getattr(error, "strerror", None) or str(error)
 
 
