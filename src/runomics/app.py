@@ -26,7 +26,6 @@ from runomics.engines.host import ForkedEngineHost
 from runomics.logs.streams import FileLogs
 from runomics.objects.directory import DirectoryObjects
 from runomics.objects.s3 import S3Objects
-from runomics.objects.s3_clients import S3Endpoint
 from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
 from runomics.ports import ObjectStore
@@ -416,12 +415,10 @@ def _objects(settings: Settings) -> ObjectStore:
         return DirectoryObjects(settings.data / "objects")
     secret = settings.s3_secret_access_key
     return S3Objects(
-        S3Endpoint(
-            url=settings.s3_endpoint,
-            region=settings.region,
-            access_key_id=settings.s3_access_key_id,
-            secret_access_key=None if secret is None else secret.get_secret_value(),
-        )
+        endpoint=settings.s3_endpoint,
+        region=settings.region,
+        access_key_id=settings.s3_access_key_id,
+        secret_access_key=None if secret is None else secret.get_secret_value(),
     )
 
 
