@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from runomics.domain import failures
 from runomics.domain.inputs import split_s3
 from runomics.ports import ObjectForbidden, ObjectInfo, ObjectMissing, ObjectStore
 from runomics.scheduler.input_cache import GivenUp
@@ -129,11 +130,8 @@ class OutputDelivery:
             return "EXPORT_FAILED", f"Outputs cannot be stored below {self._base}: {error}."
         if exists:
             return None
-        return (
-            "EXPORT_FAILED",
-            f"The output bucket {bucket} does not exist. Make it (`runomics buckets` tells how), or change outputUri; then start the"
-            " run again.",
-        )
+        missing = failures.of_missing_output_bucket(bucket)
+        return missing.reason, missing.message
 
     def _resolve(self, place: int, export: Mapping[str, Any]) -> Iterator[_Source]:
         """The files that one export stands for."""
