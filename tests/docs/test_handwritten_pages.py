@@ -46,3 +46,22 @@ def test_every_dependency_is_in_a_decision_record() -> None:
 def test_decision_records_are_numbered_without_gaps() -> None:
     numbers = [int(path.name[:4]) for path in sorted((ROOT / "docs" / "adr").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    pending = [ROOT / "README.md"]
+    while pending:
+        page = pending.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        targets = (page.parent / link for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text()))
+        for target in targets:
+            pending += (
+                sorted(target.resolve().glob("*.md"))
+                if target.is_dir()
+                else [target.resolve()] * (target.suffix == ".md")
+            )
+    docs = {page for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert sorted(str(page.relative_to(ROOT)) for page in docs - reached) == []
