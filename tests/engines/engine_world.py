@@ -141,6 +141,7 @@ class StandInServer:
                     if task.process is not None:
                         task.process.send_signal(signal.SIGTERM)
                     else:
+                        task.answer = {"reason": "CANCELLED", "exit_code": None}
                         task.ended.set()
             case "stage":
                 send(connection, self._stage(message["uri"]))
@@ -171,6 +172,8 @@ class StandInServer:
             task.answer = decided
             if decided.get("reason") != "HANG":
                 task.ended.set()
+            return
+        if task.cancelled:
             return
         with (
             open(self.run.on_host(task.submit["stdout"]), "wb") as stdout,

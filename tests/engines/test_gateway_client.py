@@ -25,7 +25,7 @@ stopped = []
 signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(1))
 signal.signal(signal.SIGUSR2, lambda number, frame: None)
 def terminating(): return bool(stopped)
-def say(**what): print(json.dumps(what), flush=True)
+def say(**what): os.write(1, json.dumps(what).encode() + b"\\n")
 """
 
 
@@ -156,6 +156,22 @@ def test_a_signal_that_ends_the_run_wakes_every_waiting_thread(client: Client) -
     assert time.monotonic() - started < 2.0
     for connection in connections:
         connection.close()
+
+
+def test_a_signal_that_came_to_another_thread_than_the_main_one_ends_the_run_too(client: Client) -> None:
+    client.start(
+        """
+        def wait(): say(reason=gateway.submit({"key": "k", "attempt": 1}, terminating).reason)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        threading.Timer(0.3, lambda: signal.pthread_kill(waiting.ident, signal.SIGTERM)).start()
+        waiting.join()
+        """
+    )
+    connection, _ = client.accept()
+    assert client.line(connection)["op"] == "cancel"
+    assert client.said() == {"reason": "CANCELLED"}
+    connection.close()
 
 
 def test_a_run_that_ends_while_the_server_is_away_does_not_wait_for_it(client: Client) -> None:

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _CANCEL_WAIT_SECONDS = 0.04
 """How long a cancelled task's end is waited for: the server ends the task in any case, the run's own end must not wait for its grace."""
 
 _SPURIOUS_WAIT_SECONDS = 0.25
+_NUDGE = signal.SIGURG
 
 
 class GatewayLost(Exception):
@@ -51,6 +53,15 @@ class TaskEnd:
     reason: str
     exit_code: int | None
     message: str = ""
+
+
+def _nudge_main_thread() -> None:
+    """Let handlers of signals run that came to another thread.
+
+    Of two signals at once the kernel gives the second to any thread. Python runs handlers on the main thread only, which sleeps
+    in a lock (miniwdl's queue) and is not interrupted by it: a cancelled run would wait for its tasks for ever.
+    """
+    signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
 
 
 def _encode(*lines: Mapping[str, Any]) -> bytes:
@@ -82,6 +93,7 @@ class Gateway:
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # Any signal makes _woken readable for ever, so it wakes every waiting thread: nobody reads it.
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(_NUDGE, lambda number, frame: None)
 
     def submit(self, task: Mapping[str, Any], terminating: Callable[[], bool]) -> TaskEnd:
         """Hand over a task (the members of the `submit` line) and wait for its end; cancels it once `terminating()`.
@@ -166,6 +178,8 @@ class Gateway:
                 timeout_seconds = 0.001
             elif timeout_seconds is not None:
                 timeout_seconds = min(timeout_seconds * 2, _SPURIOUS_WAIT_SECONDS)
+            if timeout_seconds is not None and timeout_seconds < _SPURIOUS_WAIT_SECONDS and not terminating():
+                _nudge_main_thread()
             if given_up_at is None and terminating():
                 if cancel is None:
                     raise Cancelled
@@ -199,4 +213,5 @@ class Gateway:
         poller = select.poll()
         poller.register(self._woken, select.POLLIN)
         if poller.poll(seconds * 1000):
+            _nudge_main_thread()
             time.sleep(min(seconds, _FIRST_DELAY_SECONDS))  # woken for ever: keep the pace of the retries all the same
