@@ -29,7 +29,7 @@ from runomics.objects.s3 import S3Objects
 from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
 from runomics.ports import ObjectStore
-from runomics.run_storage import StorageSettings, open_storage
+from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.gateway import Gateway
@@ -341,6 +341,7 @@ class Service:
         self._transfers.close()
         self._logs.close()
         self._storage.close()
+        release_shared_mount(self._data / "runs")
         self._store.close()
         (self._data / "endpoint.json").unlink(missing_ok=True)
         if self._lock is not None:

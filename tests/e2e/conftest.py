@@ -15,6 +15,9 @@ import pytest
 from server import Server, wait_until
 from workflows import ENDED, register, start
 
+SMALL_DISK = {"storage_reserve_gib": 1, "storage_reserve_percent": 0}
+"""A test machine's disk may be nearly full."""
+
 
 @dataclass(slots=True)
 class Site:
@@ -77,7 +80,7 @@ def serve() -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
     def begin(**settings: Any) -> Site:
-        site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1, "storage_reserve_percent": 0, **settings}))
+        site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={**SMALL_DISK, **settings}))
         sites.append(site)
         site.server.start()
         return site
@@ -90,7 +93,7 @@ def serve() -> Iterator[Callable[..., Site]]:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """One server shared by the tests of a module."""
-    site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={"storage_reserve_gib": 1, "storage_reserve_percent": 0}))
+    site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings=dict(SMALL_DISK)))
     site.server.start()
     yield site
     stop_everything(site)

@@ -94,7 +94,7 @@ def test_tasks_are_listed_with_what_they_got(site: Any, done: dict[str, Any]) ->
     client = site.client
     pages = client.get_paginator("list_run_tasks").paginate(id=done["id"], PaginationConfig={"PageSize": 1})
     tasks = pages.build_full_result()["items"]
-    assert sorted(task["name"] for task in tasks) == ["gather", "greet-0", "greet-1"]
+    assert sorted(task["name"] for task in tasks) == ["gather", "greet-0-a", "greet-1-b"]
     assert {(task["status"], task["cpus"], task["memory"], task["gpus"], task["instanceType"]) for task in tasks} == {
         ("COMPLETED", 1, 1, 0, "omics.c.large")
     }
@@ -106,7 +106,7 @@ def test_tasks_are_listed_with_what_they_got(site: Any, done: dict[str, Any]) ->
 @pytest.mark.source("guide")
 def test_a_task_log_has_both_of_its_streams(site: Any, done: dict[str, Any]) -> None:
     client = site.client
-    task = next(each for each in client.list_run_tasks(id=done["id"])["items"] if each["name"] == "greet-0")
+    task = next(each for each in client.list_run_tasks(id=done["id"])["items"] if each["name"] == "greet-0-a")
     assert sorted(site.log(done["id"], f"task-{task['taskId']}")) == ["hello a", "on stderr"]
 
 

@@ -124,6 +124,13 @@ def prepare_shared_mount(path: Path) -> None:
     _checked(_libc.mount(None, name, None, ctypes.c_ulong(_MS_SHARED), None), f"make shared {path}")
 
 
+def release_shared_mount(path: Path) -> bool:
+    """Undo `prepare_shared_mount`, so that the directory can be moved or removed; False while volumes are mounted below it."""
+    if os.path.realpath(path) not in {point for point, _, _ in mounts()}:
+        return True
+    return int(_libc.umount2(os.fsencode(path), ctypes.c_int(_UMOUNT_NOFOLLOW))) == 0
+
+
 def mounts() -> Iterator[tuple[str, bool, tuple[int, int]]]:
     """Mount point, whether it is shared, and device (major, minor) of every mount of this namespace, in order of mounting."""
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
