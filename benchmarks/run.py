@@ -277,7 +277,7 @@ def bare(text: str, *arguments: str) -> float:
     )
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, str(HERE / "bare_miniwdl.py"), "run", "main.wdl", "--cfg", "cfg", "-d", "run/.", *arguments],
+        [sys.executable, str(HERE / "bare_miniwdl.py"), "run", "main.wdl", *arguments, "--cfg", "cfg", "-d", "run/."],
         cwd=folder,
         check=True,
         capture_output=True,

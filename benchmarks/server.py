@@ -48,10 +48,13 @@ class Server:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         began = time.perf_counter()
         log = (self.data / "server.log").open("ab")
+        # As a user's would: modules are compiled once, not at every start.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "runomics", "serve", f"--data={self.data}", "--listen=127.0.0.1:0", *flags],
             stdout=log,
             stderr=log,
+            env=environment,
             start_new_session=True,
             preexec_fn=None if self.core is None else lambda: os.sched_setaffinity(0, {self.core}),
         )

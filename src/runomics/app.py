@@ -1,18 +1,17 @@
-"""The composition root: settings → store, ports, scheduler, edge. The only file that names concrete classes; runs in the server process.
+"""The composition root: settings → store, ports, scheduler, edge. With `machinery` the only place that names concrete classes.
 
 Start: lock DATA, open the database, listen, then take up what an earlier server left. A stop leaves engines and tasks alone.
+Runs in the server process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,30 +21,20 @@ import structlog
 from runomics import data_directory
 from runomics.data_directory import CannotStart
 from runomics.domain.run import RunStatus
-from runomics.engines.host import ForkedEngineHost
-from runomics.logs.streams import FileLogs
+from runomics.machinery import Machinery
 from runomics.objects.directory import DirectoryObjects
 from runomics.objects.s3 import S3Objects
 from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
-from runomics.ports import ObjectStore
-from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
-from runomics.runners.local import LocalRunner
-from runomics.sandbox import seccomp, volume_path
-from runomics.scheduler.gateway import Gateway
-from runomics.scheduler.input_cache import InputCache
-from runomics.scheduler.loop import LoopPolicy, Scheduler
-from runomics.scheduler.register import Register
-from runomics.scheduler.steps import RunPolicy, Steps
-from runomics.scheduler.tasks import TaskPolicy, Tasks
-from runomics.scheduler.transfer import Transfers
+from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.settings import Settings
-from runomics.store import catalog, runs
-from runomics.store.database import Overloaded, SqliteStore, StoreUnavailable
+from runomics.store import catalog
+from runomics.store.database import Overloaded, SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.lock import acquire_scheduler_lock
 from runomics.store.migrate import NewerDatabase
 from runomics.store.runs import RunRow
+from runomics.store.transaction import StoreUnavailable as DatabaseUnavailable
 from runomics.web.exports import PREFIX as EXPORT_PREFIX
 from runomics.web.exports import Exports
 from runomics.web.operator import NotFound, Operator
@@ -58,9 +47,7 @@ from runomics.wire.signing import AccessKey
 log = structlog.get_logger()
 
 EXIT_CANNOT_START = 1
-INSPECTION_SLOT = 65_535
-GIB = 1 << 30
-MEMORY_LEFT_TO_HOST_GIB = 2
+START_SECONDS = 20.0
 
 
 class SystemClock:
@@ -86,10 +73,6 @@ def serve(settings: Settings) -> int:
 class Service:
     """Everything one server is made of, from its lock to its listening socket."""
 
-    _steps: Steps
-    _scheduler: Scheduler
-    _edge: Edge
-
     def __init__(self, settings: Settings) -> None:
         """Lock DATA, migrate, listen. Nothing of the scheduler runs before `run`.
 
@@ -110,7 +93,7 @@ class Service:
         self._secrets = data_directory.load_secrets(data)
         try:
             self._store = SqliteStore(data / "database.sqlite")
-        except (NewerDatabase, StoreUnavailable) as error:
+        except (NewerDatabase, DatabaseUnavailable) as error:
             raise CannotStart(str(error)) from error
         self._keys = {
             row.key_id: AccessKey(row.key_id, row.account, row.secret.encode(), row.principal_arn)
@@ -120,7 +103,10 @@ class Service:
         self._definitions = Definitions(data / "definitions")
         self._url = ""
         self._objects = _objects(settings)
-        self._build()
+        self._machinery: Machinery | None = None
+        self._working = threading.Event()
+        self._taking_up = threading.Thread(target=self._take_up, name="take-up", daemon=True)
+        self._edge = self._make_edge()
         self._http = HttpServer(self._edge, sockets=[self._socket], started=self._started)
 
     def run(self) -> None:
@@ -132,103 +118,6 @@ class Service:
             self._stop()
 
     # ---- composition ---------------------------------------------------------------------------------------------
-
-    def _build(self) -> None:
-        settings, data, clock = self._settings, self._data, self._clock
-        rootless = os.geteuid() != 0
-        memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
-        cpus = settings.host_cpus or float(len(os.sched_getaffinity(0)))
-        self._storage = open_storage(
-            data / "volumes",
-            data / "runs",
-            StorageSettings(
-                backend=settings.storage_backend,
-                reserve_bytes=_reserve_bytes(settings),
-                ready_static_gib=(settings.default_static_capacity_gib,),
-            ),
-            on_full=lambda run_uuid: self._steps.volume_full(run_uuid),
-        )
-        self._logs = FileLogs(
-            data / "logs",
-            open_beneath=_open_for_reading,
-            max_bytes_per_task=settings.log_max_bytes_per_task,
-            now_ms=clock.now_ms,
-        )
-        self._runner = LocalRunner(
-            data,
-            cgroup_parent=f"runomics-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}",
-            cpus=cpus,
-            memory_bytes=int(memory_gib * GIB),
-            seccomp_program=_seccomp_file(data),
-        )
-        self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
-        self._transfers = Transfers(
-            objects=self._objects,
-            cache=InputCache(data / "cache", self._objects, max_bytes=settings.cache_max_bytes),
-            open_export=volume_path.resolve_in_volume,
-        )
-        self._tasks = Tasks(
-            store=self._store,
-            runner=self._runner,
-            storage=self._storage,
-            logs=self._logs,
-            clock=clock,
-            policy=TaskPolicy(
-                host_cpus=cpus,
-                host_memory_bytes=int(memory_gib * GIB),
-                oversize=settings.oversize_tasks,
-                unknown_images=settings.unknown_images,
-                retries=settings.task_retries,
-                grace_seconds=settings.grace_seconds,
-            ),
-            on_quiet=lambda run_id: self._scheduler.wake(run_id),
-            run_note=lambda place, text: self._steps.task_note(place, text),
-        )
-        self._gateway = Gateway(
-            desk=self._tasks,
-            stage=lambda run_id, uri: self._steps.stage(run_id, uri),
-            note=lambda run_id, message: self._steps.engine_note(run_id, message),
-        )
-        self._tasks.set_listener(self._gateway.tell)
-        self._scheduler = Scheduler(
-            store=self._store,
-            clock=clock,
-            policy=LoopPolicy(max_active_runs=settings.max_active_runs, token_days=settings.token_days),
-            has_room=self._storage.has_room,
-        )
-        self._steps = Steps(
-            store=self._store,
-            definitions=self._definitions,
-            storage=self._storage,
-            engines=self._engines,
-            objects=self._objects,
-            transfers=self._transfers,
-            tasks=self._tasks,
-            gateway=self._gateway,
-            logs=self._logs,
-            clock=clock,
-            policy=RunPolicy(
-                region=settings.region,
-                data_directory=data,
-                rootless=rootless,
-                sandbox_uid_base=settings.sandbox_uid_base,
-                task_concurrency=settings.task_concurrency,
-                run_timeout_seconds=settings.run_timeout_seconds,
-                min_running_seconds=settings.min_running_seconds,
-                restarts_lost_engine=settings.on_engine_loss == "restart",
-            ),
-            wake=self._scheduler.wake,
-            wake_at=self._scheduler.wake_at,
-            on_ended=self._scheduler.run_ended,
-        )
-        self._register = Register(
-            store=self._store,
-            definitions=self._definitions,
-            engine_host=self._engines,
-            objects=self._objects,
-            now_ms=clock.now_ms,
-        )
-        self._edge = self._make_edge()
 
     def _make_edge(self) -> Edge:
         exports = Exports(
@@ -259,13 +148,6 @@ class Service:
                 site=site,
             )
 
-        operator = Operator(
-            store=self._store,
-            storage=self._storage,
-            logs=self._logs,
-            runs_directory=self._data / "runs",
-            moved=self._transfers.progress,
-        )
         return Edge(
             model=ServiceModel.load(),
             handlers={
@@ -278,7 +160,7 @@ class Service:
             authorize=_allow,
             region=self._settings.region,
             now=time.time,
-            pages=_pages(exports, operator),
+            pages=_pages(exports, self._operator),
             translate=_translate,
             max_body_bytes=self._settings.max_body_bytes,
         )
@@ -290,7 +172,22 @@ class Service:
     def _waiting_reason(self, run: RunRow) -> str | None:
         if run.status is not RunStatus.PENDING:
             return None
-        return self._scheduler.waiting_reason(run.storage_type, run.storage_capacity_gib)
+        if self._machinery is None:
+            return "Waiting: the server is starting."
+        return self._machinery.waiting_reason(run.storage_type, run.storage_capacity_gib)
+
+    def _operator(self) -> Operator:
+        """What looks at runs in flight; waits for the machinery in the first moments of a server."""
+        self._working.wait(START_SECONDS)
+        if self._machinery is None:
+            raise ThrottlingException("The server is starting; ask again in a moment.")
+        return Operator(
+            store=self._store,
+            storage=self._machinery.storage,
+            logs=self._machinery.logs,
+            runs_directory=self._data / "runs",
+            moved=self._machinery.transfers.progress,
+        )
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 
@@ -302,46 +199,36 @@ class Service:
             self._data / "endpoint.json",
             {"url": self._url, "pid": os.getpid(), "region": self._settings.region},
         )
-        threading.Thread(target=self._take_up, name="take-up", daemon=True).start()
+        self._taking_up.start()
         log.info("service.ready", url=self._url, data=str(self._data))
         print(f"runomics is ready at {self._url}", flush=True)
 
     def _take_up(self) -> None:
         try:
-            self._engines.open()
-            self._runner.begin()
-            self._sweep()
-            self._gateway.start()
-            self._scheduler.start(step_run=self._steps.step, step_workflow=self._register.step)
-            self._store.set_on_wake(self._scheduler.woken)
-            self._scheduler.run_ended()
+            machinery = Machinery(
+                self._settings,
+                store=self._store,
+                definitions=self._definitions,
+                objects=self._objects,
+                clock=self._clock,
+            )
+            machinery.begin()
+        except StorageUnavailable as error:
+            print(f"runomics serve: {error}", file=sys.stderr, flush=True)
+            os._exit(EXIT_CANNOT_START)
         except Exception:
             log.exception("service.take_up_failed")
             os._exit(EXIT_CANNOT_START)
-
-    def _sweep(self) -> None:
-        """Remove what belongs to no live run."""
-        active = frozenset(self._store.read(runs.active_run_uuids))
-        destroyed = self._storage.sweep(active)
-        if destroyed:
-            log.warning("service.orphaned_volumes_destroyed", runs=destroyed)
-        self._definitions.sweep()
-        self._steps.sweep_directories(active)
+        self._machinery = machinery
+        self._working.set()
 
     def _stop(self) -> None:
-        """Leave in order: no new steps, then nobody to report to, then the database."""
+        """The scheduler first, the database last."""
         log.info("service.stopping")
         self._edge.close()
-        self._store.set_on_wake(None)
-        self._scheduler.stop()
-        self._gateway.stop()
-        self._tasks.close()
-        self._engines.close()
-        self._runner.close()
-        self._transfers.close()
-        self._logs.close()
-        self._storage.close()
-        release_shared_mount(self._data / "runs")
+        self._taking_up.join()
+        if self._machinery is not None:
+            self._machinery.end()
         self._store.close()
         (self._data / "endpoint.json").unlink(missing_ok=True)
         if self._lock is not None:
@@ -361,7 +248,7 @@ def _translate(error: Exception) -> ApiError | None:
     return None
 
 
-def _pages(exports: Exports, operator: Operator) -> dict[str, Page]:
+def _pages(exports: Exports, operator: Callable[[], Operator]) -> dict[str, Page]:
     def export(request: PageRequest) -> PageAnswer:
         answer = exports.answer(request.method, request.path, request.query)
         return PageAnswer(answer.status, answer.content_type, answer.body, answer.headers)
@@ -371,27 +258,28 @@ def _pages(exports: Exports, operator: Operator) -> dict[str, Page]:
 
     return {
         EXPORT_PREFIX: Page(signed=False, respond=export),
-        "/-/progress/": Page(signed=True, respond=_looked_up(operator.progress, "/-/progress/")),
+        "/-/progress/": Page(signed=True, respond=_progress_reader(operator)),
         "/-/logs/": Page(signed=True, respond=_log_reader(operator)),
         "/healthz": Page(signed=False, respond=health),
     }
 
 
-def _looked_up(look: Callable[[str, int], Mapping[str, Any]], prefix: str) -> Callable[[PageRequest], PageAnswer]:
+def _progress_reader(operator: Callable[[], Operator]) -> Callable[[PageRequest], PageAnswer]:
     def respond(request: PageRequest) -> PageAnswer:
-        return _json(lambda account: look(account, _run_id(request.path, prefix)), request)
+        run_id = _run_id(request.path, "/-/progress/")
+        return _json(lambda account: operator().progress(account, run_id), request)
 
     return respond
 
 
-def _log_reader(operator: Operator) -> Callable[[PageRequest], PageAnswer]:
+def _log_reader(operator: Callable[[], Operator]) -> Callable[[PageRequest], PageAnswer]:
     def respond(request: PageRequest) -> PageAnswer:
         query = parse_qs(request.query.decode("latin-1"))
         stream = query.get("stream", ["run"])[0]
         offset = query.get("offset", ["0"])[0]
         run_id = _run_id(request.path, "/-/logs/")
         at = int(offset) if offset.isdecimal() and len(offset) < 19 else 0
-        return _json(lambda account: operator.log(account, run_id, stream, at), request)
+        return _json(lambda account: operator().log(account, run_id, stream, at), request)
 
     return respond
 
@@ -421,28 +309,6 @@ def _objects(settings: Settings) -> ObjectStore:
         access_key_id=settings.s3_access_key_id,
         secret_access_key=None if secret is None else secret.get_secret_value(),
     )
-
-
-def _seccomp_file(data: Path) -> Path:
-    """The compiled filter that every task's sandbox gets."""
-    file = data / "seccomp.bpf"
-    file.write_bytes(seccomp.program_bytes())
-    return file
-
-
-def _reserve_bytes(settings: Settings) -> int:
-    """What runs never get of the disk: the larger of the two settings."""
-    status = os.statvfs(settings.data)
-    percent_bytes = status.f_blocks * status.f_frsize * settings.storage_reserve_percent // 100
-    return max(settings.storage_reserve_gib * GIB, percent_bytes)
-
-
-def _open_for_reading(volume: Path, relative: str) -> int:
-    return volume_path.open_beneath(volume, relative, os.O_RDONLY | os.O_NONBLOCK)
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
 
 
 def _configure_log(level: str) -> None:

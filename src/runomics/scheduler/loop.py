@@ -27,6 +27,7 @@ from runomics.store.runs import RunRow
 log = structlog.get_logger()
 
 PENDING_LOOKED_AT = 200
+PENDING_PER_PLACE = 4
 SANDBOX_SLOTS = 65_535
 """The last of the 65,536 user ids is for inspections."""
 SWEEP_MS = 600_000
@@ -70,6 +71,8 @@ class Scheduler:
         self._busy: set[tuple[str, int]] = set()
         self._timers: list[tuple[int, int]] = []
         self._admission_wanted = False
+        self._is_open = True
+        self._look_again_at_ms: int | None = None
         self._active = 0
         self._stopping = False
         self._threads: list[threading.Thread] = []
@@ -96,9 +99,10 @@ class Scheduler:
         """What committed units woke: called on the store's writer, so it only takes note."""
         with self._lock:
             for kind, number in pairs:
-                if kind == "run":
-                    self._want_admission()
-                self._enqueue(kind, number)
+                if kind == "pending":
+                    self._someone_waits()
+                else:
+                    self._enqueue(kind, number)
 
     def wake(self, run_id: int) -> None:
         """Have a run stepped soon."""
@@ -141,6 +145,11 @@ class Scheduler:
         if not self._admission_wanted:
             self._admission_wanted = True
             self._clockwork.notify()
+
+    def _someone_waits(self) -> None:
+        """A new run. While nobody could be let in, the next look is a timer's or a run's end, not every newcomer's."""
+        if self._is_open:
+            self._want_admission()
 
     def _set_timer(self, at_ms: int, run_id: int) -> None:
         if (at_ms, run_id) in self._timers:
@@ -203,13 +212,20 @@ class Scheduler:
                     return
                 while self._timers and self._timers[0][0] <= now_ms:
                     self._enqueue("run", heapq.heappop(self._timers)[1])
+                if self._look_again_at_ms is not None and self._look_again_at_ms <= now_ms:
+                    self._look_again_at_ms = None
+                    self._admission_wanted = True
                 wanted, self._admission_wanted = self._admission_wanted, False
             if wanted:
                 self._guard(self._admit)
             with self._lock:
                 if self._stopping or self._admission_wanted:
                     continue
-                due_ms = min(next_sweep_ms, self._timers[0][0]) if self._timers else next_sweep_ms
+                due_ms = next_sweep_ms
+                if self._timers:
+                    due_ms = min(due_ms, self._timers[0][0])
+                if self._look_again_at_ms is not None:
+                    due_ms = min(due_ms, self._look_again_at_ms)
                 self._clockwork.wait(max(0.0, (due_ms - self._clock.now_ms()) / 1000))
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -236,10 +252,14 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Start the pending runs that fit."""
+        self._is_open = True
         self._active = self._store.read(run_rows.count_active)
         if self._active >= self._policy.max_active_runs:
+            self._is_open = False
             return
-        pending = self._store.read(lambda tx: run_rows.pending_runs(tx, PENDING_LOOKED_AT))
+        # Few rows for few places: with thousands of runs waiting, each end of a run lets one in.
+        looked_at = min(PENDING_LOOKED_AT, PENDING_PER_PLACE * (self._policy.max_active_runs - self._active))
+        pending = self._store.read(lambda tx: run_rows.pending_runs(tx, looked_at))
         rows = {run.id: run for run in pending if run.cancel_wished_ms is None}
         waiting = [
             PendingRun(run.id, run.priority or 0, run.storage_type, run.storage_capacity_gib) for run in rows.values()
@@ -252,7 +272,11 @@ class Scheduler:
         )
         for run in chosen:
             self._start(rows[run.run_id])
-        if chosen and len(pending) == PENDING_LOOKED_AT:
+        if waiting and not chosen:
+            # Nobody's storage fits. Room may come back without a run of ours ending.
+            self._is_open = False
+            self._look_again_at_ms = self._clock.now_ms() + AGAIN_MS
+        if chosen and len(pending) == looked_at:
             with self._lock:
                 self._admission_wanted = True
 

@@ -190,7 +190,7 @@ _values_of: Callable[[NewRun], tuple[Any, ...]] = operator.attrgetter(*_INSERTED
 
 
 def insert_run(tx: Tx, new: NewRun) -> None:
-    """Insert a PENDING run, its event, and wake the scheduler for it."""
+    """Insert a PENDING run and its event; the scheduler is told that somebody waits ("pending"), not to step it."""
     SQL.insert_run(tx, **dict(zip(_INSERTED, _values_of(new), strict=True)))
     add_event(
         tx,
@@ -202,7 +202,7 @@ def insert_run(tx: Tx, new: NewRun) -> None:
         at_ms=new.created_ms,
         detail=_detail(new.uuid),
     )
-    tx.wake("run", new.id)
+    tx.wake("pending", new.id)
 
 
 def find_run(tx: Tx, account: str, run_id: int) -> RunRow | None:

@@ -1,0 +1,204 @@
+"""What works behind the API: run storage, engines, tasks, transfers, logs and the scheduler, composed, begun and ended in order.
+
+Part of the composition root beside `app`; lives in the server process. The API answers before this has begun, so that a restart is short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import structlog
+
+from runomics.engines.host import ForkedEngineHost
+from runomics.logs.streams import FileLogs
+from runomics.ports import Clock, ObjectStore
+from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
+from runomics.runners.local import LocalRunner
+from runomics.sandbox import seccomp, volume_path
+from runomics.scheduler.gateway import Gateway
+from runomics.scheduler.input_cache import InputCache
+from runomics.scheduler.loop import LoopPolicy, Scheduler
+from runomics.scheduler.register import Register
+from runomics.scheduler.steps import RunPolicy, Steps
+from runomics.scheduler.tasks import TaskPolicy, Tasks
+from runomics.scheduler.transfer import Transfers
+from runomics.settings import Settings
+from runomics.store import runs
+from runomics.store.database import SqliteStore
+from runomics.store.definitions import Definitions
+
+log = structlog.get_logger()
+
+INSPECTION_SLOT = 65_535
+GIB = 1 << 30
+MEMORY_LEFT_TO_HOST_GIB = 2
+
+
+class Machinery:
+    """Composed by the constructor, which looks at the machine; at work between `begin` and `end`."""
+
+    _steps: Steps
+    _scheduler: Scheduler
+
+    def __init__(
+        self, settings: Settings, *, store: SqliteStore, definitions: Definitions, objects: ObjectStore, clock: Clock
+    ) -> None:
+        """Choose the back ends and wire them together. Nothing runs yet.
+
+        Raises:
+            StorageUnavailable: the run storage that was set does not work here.
+        """
+        self._store, self._definitions = store, definitions
+        self._data = data = settings.data
+        rootless = os.geteuid() != 0
+        memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
+        cpus = settings.host_cpus or float(len(os.sched_getaffinity(0)))
+        self.storage = open_storage(
+            data / "volumes",
+            data / "runs",
+            StorageSettings(
+                backend=settings.storage_backend,
+                reserve_bytes=_reserve_bytes(settings),
+                ready_static_gib=(settings.default_static_capacity_gib,),
+            ),
+            on_full=lambda run_uuid: self._steps.volume_full(run_uuid),
+        )
+        self.logs = FileLogs(
+            data / "logs",
+            open_beneath=_open_for_reading,
+            max_bytes_per_task=settings.log_max_bytes_per_task,
+            now_ms=clock.now_ms,
+        )
+        self._runner = LocalRunner(
+            data,
+            cgroup_parent=f"runomics-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}",
+            cpus=cpus,
+            memory_bytes=int(memory_gib * GIB),
+            seccomp_program=_seccomp_file(data),
+        )
+        self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
+        self.transfers = Transfers(
+            objects=objects,
+            cache=InputCache(data / "cache", objects, max_bytes=settings.cache_max_bytes),
+            open_export=volume_path.resolve_in_volume,
+        )
+        self._tasks = Tasks(
+            store=store,
+            runner=self._runner,
+            storage=self.storage,
+            logs=self.logs,
+            clock=clock,
+            policy=TaskPolicy(
+                host_cpus=cpus,
+                host_memory_bytes=int(memory_gib * GIB),
+                oversize=settings.oversize_tasks,
+                unknown_images=settings.unknown_images,
+                retries=settings.task_retries,
+                grace_seconds=settings.grace_seconds,
+            ),
+            on_quiet=lambda run_id: self._scheduler.wake(run_id),
+            run_note=lambda place, text: self._steps.task_note(place, text),
+        )
+        self._gateway = Gateway(
+            desk=self._tasks,
+            stage=lambda run_id, uri: self._steps.stage(run_id, uri),
+            note=lambda run_id, message: self._steps.engine_note(run_id, message),
+        )
+        self._tasks.set_listener(self._gateway.tell)
+        self._scheduler = Scheduler(
+            store=store,
+            clock=clock,
+            policy=LoopPolicy(max_active_runs=settings.max_active_runs, token_days=settings.token_days),
+            has_room=self.storage.has_room,
+        )
+        self._steps = Steps(
+            store=store,
+            definitions=definitions,
+            storage=self.storage,
+            engines=self._engines,
+            objects=objects,
+            transfers=self.transfers,
+            tasks=self._tasks,
+            gateway=self._gateway,
+            logs=self.logs,
+            clock=clock,
+            policy=RunPolicy(
+                region=settings.region,
+                data_directory=data,
+                rootless=rootless,
+                sandbox_uid_base=settings.sandbox_uid_base,
+                task_concurrency=settings.task_concurrency,
+                run_timeout_seconds=settings.run_timeout_seconds,
+                min_running_seconds=settings.min_running_seconds,
+                restarts_lost_engine=settings.on_engine_loss == "restart",
+            ),
+            wake=self._scheduler.wake,
+            wake_at=self._scheduler.wake_at,
+            on_ended=self._scheduler.run_ended,
+        )
+        self._register = Register(
+            store=store,
+            definitions=definitions,
+            engine_host=self._engines,
+            objects=objects,
+            now_ms=clock.now_ms,
+        )
+
+    def begin(self) -> None:
+        """Start threads and launchers, remove what belongs to no live run, and take up what is open."""
+        self._engines.open()
+        self._runner.begin()
+        self._sweep()
+        self._gateway.start()
+        self._scheduler.start(step_run=self._steps.step, step_workflow=self._register.step)
+        self._store.set_on_wake(self._scheduler.woken)
+        self._scheduler.run_ended()
+
+    def end(self) -> None:
+        """Leave in order: no new steps, then nobody to report to. Engines and tasks go on."""
+        self._store.set_on_wake(None)
+        self._scheduler.stop()
+        self._gateway.stop()
+        self._tasks.close()
+        self._engines.close()
+        self._runner.close()
+        self.transfers.close()
+        self.logs.close()
+        self.storage.close()
+        release_shared_mount(self._data / "runs")
+
+    def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
+        """Why a PENDING run waits."""
+        return self._scheduler.waiting_reason(storage_type, storage_capacity_gib)
+
+    def _sweep(self) -> None:
+        active = frozenset(self._store.read(runs.active_run_uuids))
+        destroyed = self.storage.sweep(active)
+        if destroyed:
+            log.warning("service.orphaned_volumes_destroyed", runs=destroyed)
+        self._definitions.sweep()
+        self._steps.sweep_directories(active)
+
+
+def _seccomp_file(data: Path) -> Path:
+    """The compiled filter that every task's sandbox gets."""
+    file = data / "seccomp.bpf"
+    file.write_bytes(seccomp.program_bytes())
+    return file
+
+
+def _reserve_bytes(settings: Settings) -> int:
+    """What runs never get of the disk: the larger of the two settings."""
+    status = os.statvfs(settings.data)
+    percent_bytes = status.f_blocks * status.f_frsize * settings.storage_reserve_percent // 100
+    return max(settings.storage_reserve_gib * GIB, percent_bytes)
+
+
+def _open_for_reading(volume: Path, relative: str) -> int:
+    return volume_path.open_beneath(volume, relative, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
