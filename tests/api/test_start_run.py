@@ -52,7 +52,7 @@ def test_a_run_begins_as_pending_and_is_left_to_the_scheduler(box: Box, workflow
         "runOutputUri": "s3://bucket/out/1000000",
         "networkingMode": "RESTRICTED",
     }
-    assert box.woken == [("run", 1000000)]
+    assert box.woken == [("pending", 1000000)]
 
 
 @pytest.mark.source("guide")

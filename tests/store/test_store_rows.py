@@ -77,7 +77,7 @@ def test_a_new_run_is_pending_and_has_everything_it_was_given(store: SqliteStore
     assert run.state == RunState()
     assert (run.revision, run.started_ms, run.stopped_ms, run.sandbox_slot) == (1, None, None, None)
     assert told(store, "run", 1000000) == [("PENDING", 1, 1000)]
-    assert woken == [("run", 1000000)]
+    assert woken == [("pending", 1000000)]
 
 
 def test_the_bare_row_of_a_run_is_in_the_order_of_its_columns(store: SqliteStore) -> None:
