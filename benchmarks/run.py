@@ -240,6 +240,7 @@ def _list_runs(server: Server, first: int, last: int, seconds: float) -> list[Fi
 def _restart(server: Server) -> Figure:
     """kill -9, start again, the first page served."""
     times: list[float] = []
+    server.core = None
     for _ in range(5):
         server.kill()
         began = time.perf_counter()
