@@ -8,9 +8,11 @@ from pathlib import Path
 
 from source_tree import ROOT, Module
 
-from runomics.store import catalog
+from runomics.store import catalog, versions
 
-UPDATE = re.compile(r"update\s+(?:run|task|workflow)\s+set\b(.*?)(?:\bwhere\b|;|\Z)", re.IGNORECASE | re.DOTALL)
+UPDATE = re.compile(
+    r"update\s+(?:run|task|workflow|workflow_version|share)\s+set\b(.*?)(?:\bwhere\b|;|\Z)", re.IGNORECASE | re.DOTALL
+)
 
 
 def assigns_status(text: str) -> bool:
@@ -38,11 +40,12 @@ def test_the_guarded_update_is_called_by_apply_functions_alone(modules: list[Mod
                 callers.add(f"{module.name}.{function.name}")
     assert callers, "the guarded update has another name now: name it here"
     others = {name for name in callers if not re.match(r"runomics\.store\.\w+\.apply_", name)}
-    assert others <= {"runomics.store.catalog.update_workflow"}
+    assert others <= {"runomics.store.catalog.update_workflow", "runomics.store.versions.update_version"}
 
 
 def test_what_a_client_updates_of_a_workflow_leaves_its_status_alone() -> None:
     assert catalog.UPDATED.isdisjoint({"status", "status_message"})
+    assert versions.UPDATED.isdisjoint({"status", "status_message"})
 
 
 def test_operations_never_move_a_run_or_a_task(modules: list[Module]) -> None:
@@ -52,6 +55,6 @@ def test_operations_never_move_a_run_or_a_task(modules: list[Module]) -> None:
             continue
         for node in ast.walk(module.tree):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-            if name in ("apply_run", "apply_task", "advance"):
+            if name in ("apply_run", "apply_task", "apply_share", "advance"):
                 moving.append(f"{module.name}:{node.lineno} uses {name}")
     assert moving == []

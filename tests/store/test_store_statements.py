@@ -14,9 +14,10 @@ import pytest
 from sample_rows import ACCOUNT, start
 
 from runomics.domain import run as run_life
+from runomics.domain import share as share_life
 from runomics.domain import task as task_life
 from runomics.domain.run import RunStatus
-from runomics.store import accounts, catalog, events, guard, runs, statements, tasks, tokens
+from runomics.store import accounts, catalog, events, guard, runs, shares, statements, tasks, tokens, versions
 from runomics.store.database import SqliteStore, Tx
 from runomics.store.migrate import FOLDER as MIGRATIONS
 from runomics.store.pages import Listing, drivers, probe_text, walk_text
@@ -26,14 +27,18 @@ ROOMS = {
     "catalog": catalog.SQL,
     "events": events.SQL,
     "runs": runs.SQL,
+    "shares": shares.SQL,
     "tasks": tasks.SQL,
     "tokens": tokens.SQL,
+    "versions": versions.SQL,
 }
 LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
     "runs": (runs._LISTING, ("name", "run_group_id", "batch_id", "status")),
     "tasks": (tasks._LISTING, ("status",)),
+    "versions": (versions._LISTING, ()),
     "workflows": (catalog._LISTING, ("name", "type")),
 }
+SCHEDULERS_SHARE_EVENTS = {share_life.ShareEvent.ACTIVATED, share_life.ShareEvent.DELETED}
 SMALL = {"account", "access_key", "counter"}
 """Tables that may be read whole."""
 WALKED_WHOLE = {
@@ -43,8 +48,10 @@ WALKED_WHOLE = {
     "run_sandbox_slot",
     "run_to_cancel",
     "run_to_delete",
+    "share_moving",
     "task_open",
     "workflow_creating",
+    "workflow_version_creating",
 }
 """Partial indexes of the rows that wait for something, however many others there are."""
 
@@ -76,7 +83,14 @@ class Recorded(Exception):
 
 
 def guarded() -> Iterator[tuple[str, str]]:
-    for table, applied in (("run", runs.APPLIED), ("task", tasks.APPLIED), ("workflow", catalog.APPLIED)):
+    changed = {
+        "run": runs.APPLIED,
+        "share": {"status", "status_message", "updated_ms"},
+        "task": tasks.APPLIED,
+        "workflow": catalog.APPLIED,
+        "workflow_version": versions.APPLIED,
+    }
+    for table, applied in changed.items():
         texts: list[str] = []
         tx: Any = SimpleNamespace(change=lambda text, values, into=texts: into.append(text))
         guard.update_guarded(tx, table, dict.fromkeys(applied), row_id=1, revision=1, status="PENDING")
@@ -198,6 +212,8 @@ def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, mon
         ("run", runs.COLUMNS),
         ("task", tasks.COLUMNS),
         ("workflow", catalog.COLUMNS),
+        ("workflow_version", versions.COLUMNS),
+        ("share", shares.COLUMNS),
         ("event", statements.columns(events.EventRow)),
     ],
 )
@@ -209,9 +225,11 @@ def test_a_row_has_every_column_of_its_table(store: SqliteStore, table: str, col
 def test_lists_of_statuses_in_the_sql_are_the_domains() -> None:
     ended_run = {str(status) for status in run_life.ENDED}
     ended_task = {str(status) for status in task_life.ENDED}
-    allowed = [ended_run, ended_run | {str(RunStatus.PENDING)}, ended_task]
+    let_go_share = {str(status) for status in share_life.LET_GO}
+    moving_share = {str(status) for status, event in share_life.MOVES if event in SCHEDULERS_SHARE_EVENTS}
+    allowed = [ended_run, ended_run | {str(RunStatus.PENDING)}, ended_task, let_go_share, moving_share]
     texts = [
-        (MIGRATIONS / "0001_start.sql").read_text(),
+        *(path.read_text() for path in MIGRATIONS.glob("*.sql")),
         *(path.read_text() for path in statements.FOLDER.glob("*.sql")),
     ]
     lists = [

@@ -196,7 +196,7 @@ def apply_workflow(tx: Tx, workflow: WorkflowRow, status: str, *, now_ms: int, *
 
 
 def definition_in_use(tx: Tx, sha256: str) -> bool:
-    """Whether a workflow or a run still names the definition."""
+    """Whether a workflow, a version or a run still names the definition."""
     return bool(SQL.definition_in_use(tx, sha256=sha256))
 
 

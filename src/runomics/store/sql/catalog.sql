@@ -24,6 +24,7 @@ delete from workflow where id = :id and revision = :revision;
 
 -- name: definition_in_use(sha256)$
 select exists (select 1 from workflow where definition_sha256 = :sha256)
+    or exists (select 1 from workflow_version where definition_sha256 = :sha256)
     or exists (
         select 1 from run
         where substr(definition_sha256, 1, 8) = substr(:sha256, 1, 8) and definition_sha256 || '' = :sha256
