@@ -19,13 +19,14 @@ from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.input_cache import InputCache
-from runomics.scheduler.loop import LoopPolicy, Scheduler
+from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
 from runomics.scheduler.register import Register
+from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.tasks import TaskPolicy, Tasks
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
-from runomics.store import runs
+from runomics.store import catalog, runs, shares, versions
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
 
@@ -145,6 +146,7 @@ class Machinery:
             objects=objects,
             now_ms=clock.now_ms,
         )
+        self._shares = Shares(store, now_ms=clock.now_ms)
 
     def begin(self) -> None:
         """Start threads and launchers, remove what belongs to no live run, and take up what is open."""
@@ -152,8 +154,15 @@ class Machinery:
         self._runner.begin()
         self._sweep()
         self._gateway.start()
-        self._scheduler.start(step_run=self._steps.step, step_workflow=self._register.step)
         self._store.set_on_wake(self._scheduler.woken)
+        self._scheduler.start(
+            {
+                "run": Kind(self._steps.step, runs_left, Lane.RUNS),
+                "workflow": Kind(self._register.step, catalog.creating_workflows, Lane.REGISTER),
+                versions.KIND: Kind(self._register.step_version, versions.creating_versions, Lane.REGISTER),
+                shares.KIND: Kind(self._shares.step, shares.moving_shares),
+            }
+        )
         self._scheduler.run_ended()
 
     def end(self) -> None:

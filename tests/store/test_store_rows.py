@@ -398,7 +398,7 @@ def test_a_workflow_is_registered_changed_and_removed(store: SqliteStore) -> Non
 
     created = found()
     assert (created.status, created.revision, created.readme) == ("CREATING", 1, "# w")
-    assert store.read(catalog.creating_workflows) == [created]
+    assert store.read(catalog.creating_workflows) == [created.id]
     assert store.write(lambda tx: catalog.apply_workflow(tx, created, "ACTIVE", now_ms=5, engine="WDL", main="m.wdl"))
     active = found()
     assert active == replace(created, status="ACTIVE", engine="WDL", main="m.wdl", revision=2)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
 import structlog
@@ -18,9 +19,10 @@ import structlog
 from runomics.domain.admission import PendingRun, admit_runs, waiting_reason
 from runomics.domain.run import Admitted, RunStatus, advance
 from runomics.ports import Clock, StorageType
-from runomics.store import catalog, tokens
 from runomics.store import events as event_rows
 from runomics.store import runs as run_rows
+from runomics.store import shares as share_rows
+from runomics.store import tokens
 from runomics.store.database import SqliteStore, StoreUnavailable, Tx
 from runomics.store.runs import RunRow
 
@@ -33,6 +35,8 @@ SANDBOX_SLOTS = 65_535
 SWEEP_MS = 600_000
 AGAIN_MS = 1_000
 KEPT_EVENTS_MS = 30 * 86_400_000
+KEPT_SHARES_MS = 30 * 86_400_000
+"""How long both sides still see a share that was deleted. Source: assumed."""
 FORGOTTEN_AT_ONCE = 500
 
 
@@ -46,8 +50,29 @@ class LoopPolicy:
     token_days: int = 30
 
 
+class Lane(StrEnum):
+    """Threads of their own, so that what takes long holds up nothing else."""
+
+    RUNS = "runs"
+    REGISTER = "register"
+    QUICK = "quick"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Things that are stepped when they are woken.
+
+    `step(id)` may be repeated; it runs on a thread of `lane`, never twice at once for one id, and again a second later when it
+    raised. `left(tx)` are the ids that the last server left to do.
+    """
+
+    step: Callable[[int], None]
+    left: Callable[[Tx], Sequence[int]]
+    lane: Lane = Lane.QUICK
+
+
 class Scheduler:
-    """Moves runs and workflows. `wake` may be called from any thread, `woken` from the store's writer."""
+    """Moves runs, workflows and what else has a `Kind`. `wake` may be called from any thread, `woken` from the store's writer."""
 
     def __init__(
         self,
@@ -61,15 +86,14 @@ class Scheduler:
         self._clock = clock
         self._policy = policy
         self._has_room = has_room
-        self._step_run: Callable[[int], None] = _unset
-        self._step_workflow: Callable[[int], None] = _unset
+        self._kinds: Mapping[str, Kind] = {}
         self._lock = threading.Lock()
         self._clockwork = threading.Condition(self._lock)
-        self._workers = {kind: threading.Condition(self._lock) for kind in ("run", "workflow")}
-        self._ready: dict[str, deque[int]] = {kind: deque() for kind in self._workers}
+        self._workers = {lane: threading.Condition(self._lock) for lane in Lane}
+        self._ready: dict[Lane, deque[tuple[str, int]]] = {lane: deque() for lane in Lane}
         self._queued: set[tuple[str, int]] = set()
         self._busy: set[tuple[str, int]] = set()
-        self._timers: list[tuple[int, int]] = []
+        self._timers: list[tuple[int, str, int]] = []
         self._admission_wanted = False
         self._is_open = True
         self._look_again_at_ms: int | None = None
@@ -77,12 +101,17 @@ class Scheduler:
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
-    def start(self, *, step_run: Callable[[int], None], step_workflow: Callable[[int], None]) -> None:
-        """Take up everything the database says is open, and begin."""
-        self._step_run, self._step_workflow = step_run, step_workflow
-        for kind, count in (("run", self._policy.step_threads), ("workflow", self._policy.register_threads)):
+    def start(self, kinds: Mapping[str, Kind]) -> None:
+        """Take up everything the database says is open, and begin. `kinds`: the name it is woken by → how it is stepped.
+
+        `woken` has to be told of commits before this is called: what came earlier is found in the database.
+        """
+        with self._lock:
+            self._kinds = kinds
+        threads = {Lane.RUNS: self._policy.step_threads, Lane.REGISTER: self._policy.register_threads, Lane.QUICK: 1}
+        for lane, count in threads.items():
             for number in range(count):
-                self._spawn(partial(self._work, kind), f"step-{kind}-{number}")
+                self._spawn(partial(self._work, lane), f"step-{lane}-{number}")
         self._spawn(self._keep_time, "scheduler")
 
     def stop(self) -> None:
@@ -112,7 +141,7 @@ class Scheduler:
     def wake_at(self, run_id: int, at_ms: int) -> None:
         """Have a run stepped at a time (UTC epoch ms)."""
         with self._lock:
-            self._set_timer(at_ms, run_id)
+            self._set_timer(at_ms, "run", run_id)
 
     def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
         """Why a PENDING run waits, computed when it is asked for."""
@@ -130,16 +159,16 @@ class Scheduler:
 
     def _enqueue(self, kind: str, number: int) -> None:
         pair = (kind, number)
-        if pair in self._queued:
+        if pair in self._queued or kind not in self._kinds:
             return
         self._queued.add(pair)
         if pair not in self._busy:
             self._make_ready(pair)
 
     def _make_ready(self, pair: tuple[str, int]) -> None:
-        kind, number = pair
-        self._ready[kind].append(number)
-        self._workers[kind].notify()
+        lane = self._kinds[pair[0]].lane
+        self._ready[lane].append(pair)
+        self._workers[lane].notify()
 
     def _want_admission(self) -> None:
         if not self._admission_wanted:
@@ -151,28 +180,29 @@ class Scheduler:
         if self._is_open:
             self._want_admission()
 
-    def _set_timer(self, at_ms: int, run_id: int) -> None:
-        if (at_ms, run_id) in self._timers:
+    def _set_timer(self, at_ms: int, kind: str, number: int) -> None:
+        timer = (at_ms, kind, number)
+        if timer in self._timers:
             return
-        heapq.heappush(self._timers, (at_ms, run_id))
-        if self._timers[0] == (at_ms, run_id):
+        heapq.heappush(self._timers, timer)
+        if self._timers[0] == timer:
             self._clockwork.notify()
 
-    def _take(self, kind: str) -> tuple[str, int] | None:
-        """The next thing of this kind that is ready; None when stopping. The lock is held."""
+    def _take(self, lane: Lane) -> tuple[str, int] | None:
+        """The next thing of this lane that is ready; None when stopping. The lock is held."""
         while not self._stopping:
-            if self._ready[kind]:
-                pair = (kind, self._ready[kind].popleft())
+            if self._ready[lane]:
+                pair = self._ready[lane].popleft()
                 self._queued.discard(pair)
                 self._busy.add(pair)
                 return pair
-            self._workers[kind].wait()
+            self._workers[lane].wait()
         return None
 
-    def _work(self, kind: str) -> None:
+    def _work(self, lane: Lane) -> None:
         while True:
             with self._lock:
-                pair = self._take(kind)
+                pair = self._take(lane)
             if pair is None:
                 return
             failed = not self._stepped(pair)
@@ -180,17 +210,14 @@ class Scheduler:
                 self._busy.discard(pair)
                 if pair in self._queued:
                     self._make_ready(pair)
-                if failed and kind == "run":
-                    self._set_timer(self._clock.now_ms() + AGAIN_MS, pair[1])
+                if failed:
+                    self._set_timer(self._clock.now_ms() + AGAIN_MS, *pair)
 
     def _stepped(self, pair: tuple[str, int]) -> bool:
         """Step one thing; False when the step broke down and must be tried again."""
         kind, number = pair
         try:
-            if kind == "workflow":
-                self._step_workflow(number)
-                return True
-            self._step_run(number)
+            self._kinds[kind].step(number)
             return True
         except StoreUnavailable as error:
             log.error("scheduler.store_unavailable", kind=kind, id=number, error=str(error))
@@ -211,7 +238,7 @@ class Scheduler:
                 if self._stopping:
                     return
                 while self._timers and self._timers[0][0] <= now_ms:
-                    self._enqueue("run", heapq.heappop(self._timers)[1])
+                    self._enqueue(*heapq.heappop(self._timers)[1:])
                 if self._look_again_at_ms is not None and self._look_again_at_ms <= now_ms:
                     self._look_again_at_ms = None
                     self._admission_wanted = True
@@ -239,15 +266,11 @@ class Scheduler:
 
     def _take_up(self) -> None:
         """What was open when the last server ended."""
-        run_ids = self._store.read(
-            lambda tx: [*run_rows.active_run_ids(tx), *run_rows.runs_to_cancel(tx), *run_rows.runs_to_delete(tx)]
-        )
-        creating = self._store.read(catalog.creating_workflows)
+        left = {name: self._store.read(kind.left) for name, kind in self._kinds.items()}
         with self._lock:
-            for run_id in run_ids:
-                self._enqueue("run", run_id)
-            for workflow in creating:
-                self._enqueue("workflow", workflow.id)
+            for name, ids in left.items():
+                for number in ids:
+                    self._enqueue(name, number)
             self._want_admission()
 
     def _admit(self) -> None:
@@ -294,21 +317,16 @@ class Scheduler:
             log.info("run.moved", run_id=run.id, by="Admitted", status=str(RunStatus.STARTING))
 
     def _forget_old(self) -> None:
+        old = (
+            (tokens.forget_tokens, self._policy.token_days * 86_400_000),
+            (event_rows.forget_events, KEPT_EVENTS_MS),
+            (share_rows.forget_shares, KEPT_SHARES_MS),
+        )
         now_ms = self._clock.now_ms()
-        tokens_before = now_ms - self._policy.token_days * 86_400_000
-        while (
-            self._store.write(lambda tx: tokens.forget_tokens(tx, tokens_before, FORGOTTEN_AT_ONCE))
-            == FORGOTTEN_AT_ONCE
-        ):
-            if self._stopping:
-                return
-        events_before = now_ms - KEPT_EVENTS_MS
-        while (
-            self._store.write(lambda tx: event_rows.forget_events(tx, events_before, FORGOTTEN_AT_ONCE))
-            == FORGOTTEN_AT_ONCE
-        ):
-            if self._stopping:
-                return
+        for forget, kept_ms in old:
+            unit = partial(forget, before_ms=now_ms - kept_ms, limit=FORGOTTEN_AT_ONCE)
+            while not self._stopping and self._store.write(unit) == FORGOTTEN_AT_ONCE:
+                pass
 
     def run_ended(self) -> None:
         """A run left the active ones: there may be room."""
@@ -324,5 +342,6 @@ def _free_slot(used: set[int]) -> int:
     raise RuntimeError("all sandbox user ids are in use")
 
 
-def _unset(number: int) -> None:
-    raise RuntimeError(f"the scheduler has not been started ({number})")
+def runs_left(tx: Tx) -> list[int]:
+    """The runs to take up at start: those at work, and those with a wish."""
+    return [*run_rows.active_run_ids(tx), *run_rows.runs_to_cancel(tx), *run_rows.runs_to_delete(tx)]

@@ -1,4 +1,4 @@
-"""Takes workflows from CREATING to ACTIVE or FAILED: fetch, unpack, choose engine and main, inspect. Worker threads of the server.
+"""Takes workflows and versions from CREATING to ACTIVE or FAILED: fetch, unpack, choose engine and main, inspect. Worker threads.
 
 Every act can be repeated: archives and trees are kept by content, inspections beside them, and the row moves by `advance()` under guard.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -27,10 +27,11 @@ from runomics.ports import (
     ObjectStore,
 )
 from runomics.scheduler import archive
-from runomics.store import catalog
+from runomics.store import catalog, versions
 from runomics.store.catalog import WorkflowRow
-from runomics.store.database import SqliteStore
+from runomics.store.database import SqliteStore, Tx
 from runomics.store.definitions import Definitions
+from runomics.store.versions import VersionRow
 
 log = structlog.get_logger()
 
@@ -45,8 +46,26 @@ _RUNNABLE = re.compile(r"^ {4}(workflow|task) (\w+)$", re.MULTILINE)
 NO_INPUTS = "No input parameters were found in the workflow definition."
 
 
+Definable = WorkflowRow | VersionRow
+"""What has a definition to be examined: what both rows have in common is called the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Where the rows of one kind lie in the store. `noun` and `create` are for people."""
+
+    noun: str
+    create: str
+    load: Callable[[Tx, int], Definable | None]
+    apply: Callable[..., bool]
+
+
+_WORKFLOWS = _Room("workflow", "Create the workflow again", catalog.load_workflow, catalog.apply_workflow)
+_VERSIONS = _Room("workflow version", "Create the version again", versions.load_version, versions.apply_version)
+
+
 class Register:
-    """Examines new workflows. `step` may run on several threads at once, for different workflows."""
+    """Examines new workflows and versions. The steps may run on several threads at once, for different rows."""
 
     def __init__(
         self,
@@ -73,7 +92,18 @@ class Register:
         Raises:
             StoreUnavailable: the outcome could not be written; the workflow is still CREATING.
         """
-        row = self._store.read(lambda tx: catalog.load_workflow(tx, workflow_id))
+        self._step(_WORKFLOWS, workflow_id)
+
+    def step_version(self, version_id: int) -> None:
+        """The same for the version with this row id.
+
+        Raises:
+            StoreUnavailable: the outcome could not be written; the version is still CREATING.
+        """
+        self._step(_VERSIONS, version_id)
+
+    def _step(self, room: _Room, row_id: int) -> None:
+        row = self._store.read(lambda tx: room.load(tx, row_id))
         if row is None or row.status != WorkflowStatus.CREATING:
             return
         columns: dict[str, Any] = {}
@@ -84,19 +114,19 @@ class Register:
             event = WorkflowEvent.REFUSED
             columns["status_message"] = str(refusal)
         except Exception as error:
-            log.exception("register.failed", workflow_id=workflow_id)
+            log.exception("register.failed", kind=room.noun, id=row_id)
             event = WorkflowEvent.REFUSED
             columns["status_message"] = (
-                f"The definition could not be examined because of a fault of this server ({error}). Create the workflow again; "
-                f"if it fails again, the server's log has workflow {workflow_id}."
+                f"The definition could not be examined because of a fault of this server ({error}). {room.create}; "
+                f"if it fails again, the server's log has {room.noun} {row_id}."
             )
         columns["status_message"] = _cut(columns["status_message"])
         to = advance(WorkflowStatus(row.status), event)
         now_ms = self._now_ms()
-        if self._store.write(lambda tx: catalog.apply_workflow(tx, row, to, now_ms=now_ms, **columns)):
-            log.info("register.done", workflow_id=workflow_id, status=str(to), milliseconds=now_ms - row.created_ms)
+        if self._store.write(lambda tx: room.apply(tx, row, to, now_ms=now_ms, **columns)):
+            log.info("register.done", kind=room.noun, id=row_id, status=str(to), milliseconds=now_ms - row.created_ms)
 
-    def _examine(self, row: WorkflowRow, columns: dict[str, Any]) -> str | None:
+    def _examine(self, row: Definable, columns: dict[str, Any]) -> str | None:
         """Fill in what is found, as it is found; the statusMessage of the ACTIVE workflow.
 
         Raises:
@@ -171,7 +201,7 @@ class Register:
 
     # ---- what the archive holds
 
-    def _choose(self, row: WorkflowRow, sha256: str) -> Choice:
+    def _choose(self, row: Definable, sha256: str) -> Choice:
         names = archive.names(self._definitions.archive(sha256), self._limits.archive)
         choice = choose(names, engine=row.engine, main=row.main)
         engine = host_engine(choice.engine)

@@ -165,9 +165,9 @@ def load_workflow(tx: Tx, workflow_id: int) -> WorkflowRow | None:
     return None if row is None else WorkflowRow(*row)
 
 
-def creating_workflows(tx: Tx) -> list[WorkflowRow]:
-    """Workflows of all accounts that wait to be registered, the oldest first."""
-    return [WorkflowRow(*row) for row in SQL.creating_workflows(tx)]
+def creating_workflows(tx: Tx) -> list[int]:
+    """Ids of the workflows of all accounts that wait to be registered, the oldest first."""
+    return [row[0] for row in SQL.creating_workflows(tx)]
 
 
 def apply_workflow(tx: Tx, workflow: WorkflowRow, status: str, *, now_ms: int, **columns: Any) -> bool:

@@ -15,7 +15,7 @@ select {workflow} from workflow where id = :id and account = :account;
 select {workflow} from workflow where id = :id;
 
 -- name: creating_workflows()
-select {workflow} from workflow where status = 'CREATING' order by id;
+select id from workflow where status = 'CREATING' order by id;
 
 -- name: delete_workflow(id, revision)!
 delete from workflow where id = :id and revision = :revision;
