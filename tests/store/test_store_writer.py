@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -374,3 +375,22 @@ def test_a_unit_may_insert_a_run_only_whole(store: SqliteStore) -> None:
         store.write(work)
     assert caught.value.columns == ("run.id",)
     assert store.read(lambda tx: tx.rows("select id from run union all select id from event", {})) == []
+
+
+def test_units_nobody_waits_for_keep_their_order_among_those_somebody_waits_for(store: SqliteStore) -> None:
+    done: list[int] = []
+
+    def unit(number: int) -> Callable[[Tx], None]:
+        return lambda tx: done.append(number)
+
+    futures = []
+    for number in range(20):
+        submit = store.submit if number % 5 == 4 else store.submit_unhurried
+        futures.append(submit(unit(number)))
+    for future in futures:
+        future.result(timeout=5)
+    assert done == list(range(20))
+
+
+def test_a_unit_nobody_waits_for_is_committed_by_itself(store: SqliteStore) -> None:
+    assert store.submit_unhurried(lambda tx: 7).result(timeout=5) == 7

@@ -6,7 +6,7 @@ Runs go by priority (higher first), then age. Tasks inherit their run's priority
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 PATIENCE_MS = 30_000
@@ -54,6 +54,11 @@ class Room:
     def holds(self, task: WaitingTask) -> bool:
         return task.cpus <= self.cpus + 1e-9 and task.memory_bytes <= self.memory_bytes
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing can start: every task takes some of both."""
+        return self.cpus <= 1e-9 or self.memory_bytes <= 0
+
     def less(self, task: WaitingTask) -> Room:
         return Room(self.cpus - task.cpus, self.memory_bytes - task.memory_bytes)
 
@@ -84,10 +89,12 @@ def waiting_reason(*, active: int, max_active: int, no_storage: str) -> str:
     return "Waiting to be started."
 
 
-def admit_tasks(waiting: Sequence[WaitingTask], room: Room, *, now_ms: int) -> list[WaitingTask]:
-    """The tasks to start now. `waiting` must be sorted by rank."""
+def admit_tasks(waiting: Iterable[WaitingTask], room: Room, *, now_ms: int) -> list[WaitingTask]:
+    """The tasks to start now. `waiting` must be sorted by rank; it is looked at no further than there is room."""
     chosen: list[WaitingTask] = []
     for task in waiting:
+        if room.is_used_up:
+            break
         if room.holds(task):
             chosen.append(task)
             room = room.less(task)

@@ -387,17 +387,26 @@ class Tasks:
             if self._closed or not self._waiting:
                 return
             chosen = admit_tasks(
-                [attempt.waiting for _, attempt in self._waiting], self._room, now_ms=self._clock.now_ms()
+                (attempt.waiting for _, attempt in self._waiting), self._room, now_ms=self._clock.now_ms()
             )
             if not chosen:
                 return
-            ids = {task.task_id for task in chosen}
-            starting = [attempt for _, attempt in self._waiting if attempt.row.id in ids]
-            self._waiting = [entry for entry in self._waiting if entry[1].row.id not in ids]
+            starting = self._taken_from_waiting({task.task_id for task in chosen})
             for attempt in starting:
                 self._hold(attempt)
         for attempt in starting:
             self._start(attempt)
+
+    def _taken_from_waiting(self, ids: set[int]) -> list[_Attempt]:
+        """Those with these ids, in order, no longer waiting. They stand near the front."""
+        found: list[_Attempt] = []
+        index = 0
+        while len(found) < len(ids):
+            if self._waiting[index][1].row.id in ids:
+                found.append(self._waiting.pop(index)[1])
+            else:
+                index += 1
+        return found
 
     def _hold(self, attempt: _Attempt) -> None:
         attempt.holds_room = True
@@ -590,7 +599,7 @@ class Tasks:
         """Move a row without waiting for the commit; the row as it will be."""
         to = advance(row.status, event)
         now_ms = self._clock.now_ms()
-        future = self._store.submit(lambda tx: task_rows.apply_task(tx, row, to, now_ms=now_ms, **columns))
+        future = self._store.submit_unhurried(lambda tx: task_rows.apply_task(tx, row, to, now_ms=now_ms, **columns))
         future.add_done_callback(lambda done: _complain(done, row, to))
         return replace(row, status=to, revision=row.revision + 1, **columns)
 

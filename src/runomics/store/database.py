@@ -118,6 +118,10 @@ class SqliteStore:
         """As `write`, without waiting."""
         return self._writer.submit(work)
 
+    def submit_unhurried(self, work: Callable[[Tx], T]) -> Future[T]:
+        """As `submit`, for what nobody waits for: it may become durable a few milliseconds later, in the order of submission."""
+        return self._writer.submit_unhurried(work)
+
     def set_on_wake(self, callback: OnWake | None) -> None:
         """Who is told, on the writer's thread after each commit, which (kind, id) pairs its units woke. Must be quick."""
         self._writer.on_wake = callback

@@ -10,6 +10,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
@@ -27,12 +28,20 @@ MAX_BATCH = 256
 """Units per commit. Above it the wait for the commit grows faster than the throughput."""
 
 
+LINGER_SECONDS = 0.005
+"""How long units that nobody waits for wait for company: a short task's moves then share one commit."""
+
+
 class _Unit(NamedTuple):
-    """A unit of work and where its result goes: a future of `loop`, or of any thread when `loop` is None."""
+    """A unit of work and where its result goes: a future of `loop`, or of any thread when `loop` is None.
+
+    `hurried`: somebody waits for it.
+    """
 
     work: Callable[[Tx], Any]
     future: Any
     loop: asyncio.AbstractEventLoop | None
+    hurried: bool = True
 
 
 class _Outcome(NamedTuple):
@@ -65,6 +74,17 @@ class Writer:
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
         self._put(_Unit(work, future, None))
+        return future
+
+    def submit_unhurried(self, work: Callable[[Tx], T]) -> Future[T]:
+        """As `submit`, for a unit whose result nobody waits for: it may be committed a few milliseconds later. The order stays.
+
+        Raises:
+            StoreUnavailable: closed.
+        """
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._put(_Unit(work, future, None, hurried=False))
         return future
 
     def submit_from_loop(self, work: Callable[[Tx], T]) -> asyncio.Future[T]:
@@ -111,16 +131,21 @@ class Writer:
                 return
 
     def _gather(self, first: _Unit) -> tuple[list[_Unit], bool]:
-        """`first` and what waits already, without lingering; whether the end mark was among it."""
+        """`first` and what waits already, whether the end mark was among it. Lingers only while nobody waits for any of them."""
         batch = [first]
+        hurried = first.hurried
+        until = 0.0 if hurried else time.monotonic() + LINGER_SECONDS
         while len(batch) < MAX_BATCH:
             try:
-                unit = self._queue.get_nowait()
+                unit = (
+                    self._queue.get_nowait() if hurried else self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                )
             except queue.Empty:
                 break
             if unit is None:
                 return batch, True
             batch.append(unit)
+            hurried = hurried or unit.hurried
         return batch, False
 
     def _commit(self, batch: list[_Unit]) -> tuple[list[_Outcome], Sequence[tuple[str, int]]]:
