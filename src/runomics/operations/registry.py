@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runomics.operations import runs, tasks, workflows
+from runomics.operations import definitions, runs, tasks, workflows
 from runomics.operations.caller import Caller
 from runomics.store.database import Tx
 
@@ -28,7 +28,7 @@ class Registered:
 
 OPERATIONS: tuple[Registered, ...] = (
     Registered("CancelRun", runs.cancel_run, writes=True),
-    Registered("CreateWorkflow", workflows.create_workflow, writes=True, prepare=workflows.store_definition),
+    Registered("CreateWorkflow", workflows.create_workflow, writes=True, prepare=definitions.store_definition),
     Registered("DeleteRun", runs.delete_run, writes=True),
     Registered("DeleteWorkflow", workflows.delete_workflow, writes=True),
     Registered("GetRun", runs.get_run),

@@ -9,75 +9,67 @@ Deviation: workflowBucketOwnerId is kept but not compared: buckets have no owner
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, NotRequired, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runomics.domain import identity
-from runomics.domain.limits import Limits
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, accepts
-from runomics.operations import idempotency, pages
+from runomics.operations import definitions, idempotency, pages
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
-from runomics.operations.run_request import check_s3_uri, check_tags
-from runomics.store import catalog
+from runomics.store import catalog, shares, versions
 from runomics.store.database import Tx, next_id
-from runomics.wire.errors import ConflictException, ResourceNotFoundException, ValidationException
+from runomics.wire.errors import ConflictException, ResourceNotFoundException
 
 if TYPE_CHECKING:
     from types_boto3_omics.type_defs import (
-        CreateWorkflowRequestTypeDef,
         DeleteWorkflowRequestTypeDef,
         GetWorkflowRequestTypeDef,
         ListWorkflowsRequestTypeDef,
         UpdateWorkflowRequestTypeDef,
     )
 
-    class StoredWorkflowRequest(CreateWorkflowRequestTypeDef):
-        """CreateWorkflow after `store_definition`: the archive's digest in the place of its bytes."""
 
-        definitionSha256: NotRequired[str]  # noqa: N815 - in the API's style
-
-
-_SOURCES = ("definitionZip", "definitionUri", "definitionRepository")
-_KEPT = ("containerRegistryMap", "containerRegistryMapUri", "readmeUri", "workflowBucketOwnerId")
-
-
-def found(tx: Tx, caller: Caller, workflow_id: str, *, workflow_type: str = "PRIVATE") -> catalog.WorkflowRow:
-    """The caller's workflow of this type.
+def found(
+    tx: Tx, caller: Caller, workflow_id: str, *, workflow_type: str = "PRIVATE", owner_id: str | None = None
+) -> catalog.WorkflowRow:
+    """The caller's workflow of this type, or the one that `owner_id`, another account, shares with the caller.
 
     Source: observed (`Workflow N not found`, also for the wrong type).
 
     Raises:
-        ResourceNotFoundException: no such workflow, deleted, of another type or account: the same text for all.
+        ResourceNotFoundException: no such workflow, deleted, of another type or account, not shared or no longer: the same text
+            for all.
     """
     number = identity.number(workflow_id)
-    row = None if number is None else catalog.find_workflow(tx, caller.account, number)
+    owner = owner_id or caller.account
+    row = None
+    if number is not None and (owner == caller.account or shares.may_use(tx, owner, number, caller.account)):
+        row = catalog.find_workflow(tx, owner, number)
     if row is None or row.type != workflow_type:
         raise ResourceNotFoundException(
-            f"Workflow {workflow_id} not found. ListWorkflows lists the {workflow_type} workflows of account {caller.account}."
+            f"Workflow {workflow_id} not found. {where_to_look(caller, owner, workflow_type)}"
         )
     return row
+
+
+def where_to_look(caller: Caller, owner: str, workflow_type: str) -> str:
+    """What to do about a workflow that is not found."""
+    if owner != caller.account:
+        return (
+            f"It is not shared by account {owner}; leave workflowOwnerId out for a workflow of your own. "
+            "ListShares with resourceOwner OTHER lists what is shared with you."
+        )
+    return f"ListWorkflows lists the {workflow_type} workflows of account {caller.account}."
 
 
 # ---- CreateWorkflow ----------------------------------------------------------------------------------------------
 
 
-def store_definition(caller: Caller, request: CreateWorkflowRequestTypeDef) -> StoredWorkflowRequest:
-    """Before the transaction, on a pool thread: refuse what can be refused, and keep the archive on disk.
-
-    Raises:
-        ValidationException: the request cannot be served, whatever the archive holds.
-    """
-    _check(request, caller.site.limits)
-    stored = dict(request)
-    if "definitionZip" in request:
-        stored["definitionSha256"] = caller.site.definitions.keep(cast("bytes", stored.pop("definitionZip")))
-    return cast("StoredWorkflowRequest", stored)
-
-
-def create_workflow(tx: Tx, caller: Caller, request: StoredWorkflowRequest) -> dict[str, Any]:
-    """Make a workflow in CREATING and leave it to the scheduler.
+def create_workflow(tx: Tx, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a workflow in CREATING and leave it to the scheduler. The request is what `definitions.store_definition` gave.
 
     Source: model; guide, create-private-workflow (exactly one source); assumed (what is checked at once, what later).
     Deviation: definitionRepository, and with it parameterTemplatePath and readmePath, is refused: this server has no
@@ -89,28 +81,14 @@ def create_workflow(tx: Tx, caller: Caller, request: StoredWorkflowRequest) -> d
     if (answer := idempotency.first_answer(tx, caller, "CreateWorkflow", request)) is not None:
         return answer
     workflow_id = next_id(tx, "workflow")
-    template = request.get("parameterTemplate")
-    extra = {name: request[name] for name in _KEPT if name in request}  # type: ignore[literal-required]
     new = catalog.NewWorkflow(
         id=workflow_id,
         account=caller.account,
         uuid=str(uuid.uuid4()),
         name=request.get("name"),
-        description=request.get("description"),
         type="PRIVATE",
-        engine=request.get("engine"),
-        main=request.get("main"),
-        definition_sha256=request.get("definitionSha256"),
-        definition_uri=request.get("definitionUri"),
-        parameter_template=None if template is None else orjson.dumps(template).decode(),
-        template_given=int(template is not None),
-        storage_type=request.get("storageType"),
-        storage_capacity_gib=request.get("storageCapacity"),
-        accelerators=request.get("accelerators"),
-        tags=orjson.dumps(request.get("tags", {})).decode(),
-        extra=orjson.dumps(extra).decode(),
-        readme=request.get("readmeMarkdown"),
         created_ms=caller.now_ms,
+        **definitions.columns(request),
     )
     catalog.insert_workflow(tx, new)
     answer = {
@@ -124,109 +102,36 @@ def create_workflow(tx: Tx, caller: Caller, request: StoredWorkflowRequest) -> d
     return answer
 
 
-def _check(request: CreateWorkflowRequestTypeDef, limits: Limits) -> None:
-    given = [name for name in _SOURCES if name in request]
-    if len(given) != 1:
-        what = "none" if not given else " and ".join(given)
-        raise ValidationException(f"Exactly one of {', '.join(_SOURCES)} is needed; {what} was given.")
-    if "definitionRepository" in request:
-        raise ValidationException(
-            "definitionRepository is not supported by this server. Send the repository's files as definitionZip, or put the "
-            "archive into a bucket and pass definitionUri."
-        )
-    for name, instead in (
-        ("parameterTemplatePath", "parameterTemplate"),
-        ("readmePath", "readmeMarkdown or readmeUri"),
-    ):
-        if name in request:
-            raise ValidationException(
-                f"{name} needs definitionRepository, which this server does not support. Use {instead}."
-            )
-    if "definitionZip" in request:
-        _check_archive_size(len(cast("bytes", request["definitionZip"])), limits)
-    for name in ("definitionUri", "readmeUri", "containerRegistryMapUri"):
-        if name in request:
-            check_s3_uri(name, str(request[name]))  # type: ignore[literal-required]
-    for first, second in (("readmeMarkdown", "readmeUri"), ("containerRegistryMap", "containerRegistryMapUri")):
-        if first in request and second in request:
-            raise ValidationException(f"{first} and {second} were both given: give one of them.")
-    _check_readme(request.get("readmeMarkdown"), limits)
-    entries = len(request.get("parameterTemplate", {}))
-    if entries > limits.template_entries:
-        raise ValidationException(
-            f"parameterTemplate has {entries} entries; the limit is {limits.template_entries}. Leave some out."
-        )
-    check_tags(request.get("tags", {}), limits)
-
-
-def _check_archive_size(size_bytes: int, limits: Limits) -> None:
-    if size_bytes == 0:
-        raise ValidationException("definitionZip is empty. Send the bytes of a zip archive.")
-    if size_bytes > limits.definition_zip_bytes:
-        raise ValidationException(
-            f"definitionZip has {size_bytes} bytes; the limit is {limits.definition_zip_bytes}. Put the archive into a bucket and "
-            f"pass definitionUri, which may have {limits.definition_uri_bytes} bytes."
-        )
-
-
-def _check_readme(readme: str | None, limits: Limits) -> None:
-    size_bytes = 0 if readme is None else len(readme.encode())
-    if size_bytes > limits.readme_bytes:
-        raise ValidationException(
-            f"readmeMarkdown has {size_bytes} bytes; the limit is {limits.readme_bytes}. Shorten it."
-        )
-
-
 # ---- GetWorkflow, ListWorkflows ----------------------------------------------------------------------------------
 
 
 def get_workflow(tx: Tx, caller: Caller, request: GetWorkflowRequestTypeDef) -> dict[str, Any]:
     """A workflow; with `export`, URLs of its archive and README that anyone may GET for an hour.
 
-    Source: model; observed (URLs rather than text; `optional` only where true); assumed (how long the URLs work).
+    A subscriber sees what it needs for running: no tags, no statusMessage (it may quote the definition), no registry map.
+
+    Source: model; observed (URLs rather than text; `optional` only where true); guide, sharing-workflows; assumed (how long the
+    URLs work, the exact list of what a subscriber sees).
+
+    Raises:
+        ResourceNotFoundException. AccessDeniedException: a subscriber wants to export.
     """
-    if request.get("workflowOwnerId", caller.account) != caller.account:
-        raise ResourceNotFoundException(
-            f"Workflow {request['id']} not found. It is not shared by account {request['workflowOwnerId']}; leave workflowOwnerId out "
-            "for a workflow of your own."
-        )
-    row = found(tx, caller, request["id"], workflow_type=request.get("type", "PRIVATE"))
-    site = caller.site
+    owner_id = request.get("workflowOwnerId")
+    row = found(tx, caller, request["id"], workflow_type=request.get("type", "PRIVATE"), owner_id=owner_id)
     answer: dict[str, Any] = {
-        "arn": identity.workflow_arn(site.region, row.account, row.id, row.type),
+        "arn": identity.workflow_arn(caller.site.region, row.account, row.id, row.type),
         "id": str(row.id),
-        "uuid": row.uuid,
-        "status": row.status,
         "type": row.type,
-        "creationTime": moment(row.created_ms),
-        "tags": orjson.Fragment(row.tags),
+        **definitions.members(row),
     }
-    extra = orjson.loads(row.extra)
-    optional = {
-        "name": row.name,
-        "description": row.description,
-        "engine": row.engine,
-        "main": row.main,
-        "storageType": row.storage_type,
-        "storageCapacity": row.storage_capacity_gib,
-        "accelerators": row.accelerators,
-        "statusMessage": row.status_message,
-        "containerRegistryMap": extra.get("containerRegistryMap"),
-        "profiles": extra.get("profiles"),
-        "profileParameterTemplates": extra.get("profileParameterTemplates"),
-    }
-    answer.update((name, value) for name, value in optional.items() if value is not None)
-    if row.definition_sha256 is not None:
-        answer["digest"] = f"sha256:{row.definition_sha256}"
-    if row.parameter_template is not None:
-        answer["parameterTemplate"] = orjson.Fragment(row.parameter_template)
-    expires_ms = caller.now_ms + site.export_seconds * 1000
-    wanted = request.get("export", ())
-    if "DEFINITION" in wanted and row.definition_sha256 is not None:
-        answer["definition"] = site.export_url(f"definition/{row.definition_sha256}", expires_ms)
-    if "README" in wanted and row.readme is not None:
-        answer["readme"] = site.export_url(f"readme/{row.account}/{row.id}", expires_ms)
-    return answer
+    if row.name is not None:
+        answer["name"] = row.name
+    if definitions.is_subscriber(caller, request):
+        definitions.refuse_export(request)
+        return answer
+    answer |= definitions.owners_members(row)
+    readme_path = f"readme/{row.account}/{row.id}"
+    return answer | definitions.exported(caller, row, request.get("export", ()), readme_path=readme_path)
 
 
 def list_workflows(tx: Tx, caller: Caller, request: ListWorkflowsRequestTypeDef) -> dict[str, Any]:
@@ -268,19 +173,11 @@ def update_workflow(tx: Tx, caller: Caller, request: UpdateWorkflowRequestTypeDe
     Source: model; assumed: 409 while CREATING.
     """
     row = found(tx, caller, request["id"])
-    _check_readme(request.get("readmeMarkdown"), caller.site.limits)
+    changes = definitions.changes(request, {"name": "name", **definitions.UPDATES}, caller.site.limits)
     if not accepts(WorkflowStatus(row.status), WorkflowEvent.UPDATED):
         raise ConflictException(
             f"Workflow {row.id} is {row.status} and cannot be changed: wait until GetWorkflow says ACTIVE or FAILED."
         )
-    members = {
-        "name": "name",
-        "description": "description",
-        "storageType": "storage_type",
-        "storageCapacity": "storage_capacity_gib",
-        "readmeMarkdown": "readme",
-    }
-    changes = {column: request[member] for member, column in members.items() if member in request}  # type: ignore[literal-required]
     if changes:
         catalog.update_workflow(tx, row, **changes)
 
@@ -288,11 +185,21 @@ def update_workflow(tx: Tx, caller: Caller, request: UpdateWorkflowRequestTypeDe
 def delete_workflow(tx: Tx, caller: Caller, request: DeleteWorkflowRequestTypeDef) -> None:
     """Remove a workflow. Runs of it go on and keep what they need.
 
-    Source: guide, delete-private-workflow (ACTIVE or FAILED); assumed: otherwise ConflictException.
+    Source: guide, delete-private-workflow (ACTIVE or FAILED, neither versions nor live shares); assumed: otherwise
+    ConflictException.
     """
     row = found(tx, caller, request["id"])
     if not accepts(WorkflowStatus(row.status), WorkflowEvent.DELETE_REQUESTED):
         raise ConflictException(
             f"Workflow {row.id} is {row.status} and cannot be deleted: wait until GetWorkflow says ACTIVE or FAILED."
+        )
+    if count := versions.count_versions(tx, caller.account, row.id):
+        raise ConflictException(
+            f"Workflow {row.id} has {count} versions and cannot be deleted: delete them first with DeleteWorkflowVersion."
+        )
+    if count := shares.count_live_shares(tx, caller.account, row.id):
+        raise ConflictException(
+            f"Workflow {row.id} has {count} shares and cannot be deleted: end them first with DeleteShare. "
+            "ListShares with resourceOwner SELF lists them."
         )
     catalog.delete_workflow(tx, row, now_ms=caller.now_ms)
