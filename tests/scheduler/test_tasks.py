@@ -1,0 +1,359 @@
+"""Task attempts between engine, store and runner: a stand-in runner, the real store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runomics.domain.task import Reason, TaskStatus
+from runomics.ports import Pool, StorageType, TaskCapacity, TaskEnd, Usage, Volume
+from runomics.scheduler.submission import Submission
+from runomics.scheduler.tasks import RunPlace, TaskPolicy, Tasks
+from runomics.store import tasks as task_rows
+from runomics.store.database import SqliteStore
+from runomics.store.tasks import TaskRow
+
+GIB = 1 << 30
+RUN_ID = 1_000_000
+ACCOUNT = "123456789012"
+
+
+class Clock:
+    """Stands still until told."""
+
+    now = 1_000
+
+    def now_ms(self) -> int:
+        return self.now
+
+
+class Runner:
+    """Starts nothing; the test says what became of each attempt."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, tuple[Path, Callable[[Path, int], None], Callable[[Path, TaskEnd], None]]] = {}
+        self.cancelled: list[str] = []
+        self.killed: list[str] = []
+        self.specs: dict[str, Mapping[str, Any]] = {}
+
+    def prepare(self, task_directory: Path, spec: Mapping[str, Any]) -> None:
+        task_directory.mkdir(parents=True, exist_ok=True)
+        (task_directory / "spec.json").write_text("{}")
+        self.specs[task_directory.name] = spec
+
+    def start(
+        self, task_directory: Path, on_running: Callable[[Path, int], None], on_end: Callable[[Path, TaskEnd], None]
+    ) -> None:
+        self.started[task_directory.name] = (task_directory, on_running, on_end)
+
+    def cancel(self, task_directory: Path) -> None:
+        self.cancelled.append(task_directory.name)
+
+    def kill(self, task_directory: Path) -> None:
+        self.killed.append(task_directory.name)
+
+    def capacity(self) -> TaskCapacity:
+        return TaskCapacity(2, 4 * GIB)
+
+    def running(self, name: str) -> None:
+        directory, on_running, _ = self.started[name]
+        on_running(directory, 2_000)
+
+    def ends(self, name: str, reason: Reason, exit_code: int | None = 0) -> None:
+        directory, _, on_end = self.started[name]
+        on_end(directory, TaskEnd(reason, exit_code, started_ms=2_000, stopped_ms=3_000))
+
+
+class Storage:
+    """A volume that is full or not."""
+
+    full = False
+
+    def create(self, run_uuid: str, storage_type: StorageType, capacity_gib: int | None, uid: int) -> Volume:
+        raise AssertionError("tasks make no volumes")
+
+    def find(self, run_uuid: str) -> Volume | None:
+        return None
+
+    def usage(self, run_uuid: str) -> Usage | None:
+        return Usage(0, 0, 0, 1, was_full=self.full)
+
+    def flush(self, run_uuid: str) -> Usage:
+        return Usage(0, 0, 0, 1)
+
+    def destroy(self, run_uuid: str) -> Usage | None:
+        return None
+
+    def sweep(self, keep: frozenset[str]) -> list[str]:
+        return []
+
+    def pool(self) -> Pool:
+        return Pool(1, 1, 0)
+
+
+class Logs:
+    """Keeps no lines."""
+
+    def append(self, account: str, stream: str, lines: Any) -> None: ...
+
+    def follow_task(self, account: str, stream: str, volume: Path, stdout: str, stderr: str) -> None: ...
+
+    def end_task(self, account: str, stream: str) -> bool:
+        return True
+
+    def follow_engine(self, account: str, stream: str, log: Path) -> None: ...
+
+    def end_engine(self, account: str, stream: str) -> bool:
+        return True
+
+    def read(self, account: str, stream: str, offset: int, limit_bytes: int) -> tuple[list[tuple[int, str]], int]:
+        return [], 0
+
+
+class Desk:
+    """Tasks with everything around them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = SqliteStore(directory / "database.sqlite")
+        self.runner, self.storage, self.clock = Runner(), Storage(), Clock()
+        self.told: list[tuple[str, int, str]] = []
+        self.quiet = threading.Condition()
+        self.notes: list[str] = []
+        self.place = RunPlace(
+            run_id=RUN_ID,
+            run_uuid="11111111-1111-4111-8111-111111111111",
+            account=ACCOUNT,
+            incarnation=1,
+            priority=0,
+            run_directory=directory / "run",
+            definition=directory / "definition",
+            rootless=False,
+            storage_capacity_gib=1,
+            environment={"AWS_WORKFLOW_RUN": f"arn:aws:omics:us-east-1:{ACCOUNT}:run/{RUN_ID}"},
+            keeps_logs=True,
+        )
+        self.tasks = self.new_tasks()
+
+    def new_tasks(self, **policy: Any) -> Tasks:
+        """As a server that has just started has them."""
+        tasks = Tasks(
+            store=self.store,
+            runner=self.runner,
+            storage=self.storage,
+            logs=Logs(),
+            clock=self.clock,
+            policy=replace(TaskPolicy(host_cpus=2, host_memory_bytes=4 * GIB), **policy),
+            on_quiet=self._on_quiet,
+            run_note=lambda place, text: self.notes.append(text),
+        )
+        tasks.set_listener(lambda run, key, attempt, message: self._hear(key, attempt, message))
+        return tasks
+
+    def submit(self, key: str, **members: Any) -> None:
+        given = Submission(
+            key=key,
+            attempt=1,
+            name=key,
+            argv=("true",),
+            cwd="/mnt/workflow/w",
+            stdin=None,
+            stdout="/mnt/workflow/w/o",
+            stderr="/mnt/workflow/w/e",
+        )
+        self.tasks.submit([(RUN_ID, replace(given, **members))])
+
+    def settle(self) -> None:
+        """Until every end is written."""
+        with self.quiet:
+            assert self.quiet.wait_for(lambda: self.tasks.is_quiet(RUN_ID), 5)
+        self.store.write(lambda tx: None)
+
+    def rows(self) -> list[TaskRow]:
+        self.store.write(lambda tx: None)
+        return self.store.read(lambda tx: task_rows.tasks_of_run(tx, RUN_ID))
+
+    def _hear(self, key: str, attempt: int, message: Mapping[str, Any]) -> None:
+        self.told.append((key, attempt, str(message.get("reason") or message["op"])))
+
+    def _on_quiet(self, run_id: int) -> None:
+        with self.quiet:
+            self.quiet.notify_all()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    made.tasks.open_run(made.place)
+    yield made
+    made.tasks.close()
+    made.store.close()
+
+
+def name(row: TaskRow) -> str:
+    return f"{row.id}.{row.try_}"
+
+
+def test_a_task_goes_from_its_row_to_its_end(desk: Desk) -> None:
+    desk.submit("a", cpus=1.2, memory_bytes=1)
+    (row,) = desk.rows()
+    assert (row.status, row.cpus, row.memory_gib, row.instance_type) == (TaskStatus.STARTING, 2, 1, "omics.c.large")
+    desk.runner.running(name(row))
+    desk.runner.ends(name(row), Reason.OK)
+    desk.settle()
+    (row,) = desk.rows()
+    assert (row.status, row.exit_code, row.started_ms, row.stopped_ms) == (TaskStatus.COMPLETED, 0, 2_000, 3_000)
+    assert desk.told == [("a", 1, "queued"), ("a", 1, "running"), ("a", 1, "OK")]
+
+
+def test_the_same_submission_twice_is_one_task(desk: Desk) -> None:
+    desk.submit("a")
+    desk.submit("a")
+    assert len(desk.rows()) == 1
+    assert len(desk.runner.started) == 1
+
+
+def test_tasks_wait_for_room_and_get_it_when_others_end(desk: Desk) -> None:
+    for key in "abc":
+        desk.submit(key)
+    assert len(desk.runner.started) == 2
+    desk.runner.ends(name(desk.rows()[0]), Reason.OK)
+    assert len(desk.runner.started) == 3
+
+
+@pytest.mark.source("guide")
+def test_a_lost_attempt_is_tried_again_unseen_by_the_engine(desk: Desk) -> None:
+    desk.submit("a")
+    desk.runner.ends(name(desk.rows()[0]), Reason.LOST, None)
+    assert wait(lambda: len(desk.runner.started) == 2)
+    second = desk.rows()[1]
+    assert (second.try_, second.attempt) == (2, 1)
+    desk.runner.ends(name(second), Reason.OK)
+    desk.settle()
+    assert [row.status for row in desk.rows()] == [TaskStatus.FAILED, TaskStatus.COMPLETED]
+    assert [row.failure_reason for row in desk.rows()] == ["SERVICE_ERROR", None]
+    assert [what for _, _, what in desk.told if what in Reason.__members__] == ["OK"]
+
+
+@pytest.mark.source("guide")
+def test_after_two_more_tries_the_engine_hears_of_the_loss(desk: Desk) -> None:
+    desk.submit("a")
+    for number in range(3):
+        assert wait(lambda number=number: len(desk.runner.started) == number + 1)
+        desk.runner.ends(name(desk.rows()[number]), Reason.RUNTIME, None)
+    desk.settle()
+    assert len(desk.rows()) == 3
+    assert desk.told[-1] == ("a", 1, "RUNTIME")
+
+
+def test_a_stopped_run_starts_nothing_more_and_ends_what_runs(desk: Desk) -> None:
+    for key in "abc":
+        desk.submit(key)
+    desk.tasks.stop_run(RUN_ID)
+    running = desk.rows()[:2]
+    assert desk.runner.cancelled == [name(row) for row in running]
+    for row in running:
+        desk.runner.ends(name(row), Reason.CANCELLED, None)
+    desk.submit("late")
+    desk.settle()
+    assert [row.status for row in desk.rows()] == [TaskStatus.CANCELLED] * 3
+    assert desk.told[-1] == ("late", 1, "CANCELLED")
+
+
+def test_the_engine_may_cancel_a_task_that_waits(desk: Desk) -> None:
+    for key in "abc":
+        desk.submit(key)
+    desk.tasks.cancel(RUN_ID, "c", 1)
+    assert ("c", 1, "CANCELLED") in desk.told
+    assert desk.runner.cancelled == []
+
+
+def test_a_new_server_adopts_what_was_started_and_takes_the_rest_again(desk: Desk) -> None:
+    for key in "abc":
+        desk.submit(key)
+    started = dict(desk.runner.started)
+    desk.tasks.close()
+    desk.runner.started.clear()
+    desk.tasks = desk.new_tasks()
+    open_rows = desk.store.read(lambda tx: task_rows.open_tasks(tx, RUN_ID))
+    desk.tasks.open_run(desk.place, open_rows)
+    assert set(desk.runner.started) == set(started)
+    for key in "abc":
+        desk.submit(key)
+    assert len(desk.rows()) == 3
+    for row_name in list(started):
+        desk.runner.ends(row_name, Reason.OK)
+    assert wait(lambda: len(desk.runner.started) == 3)
+
+
+def test_rows_of_an_engine_that_is_gone_are_cancelled(desk: Desk) -> None:
+    desk.submit("a")
+    (row,) = desk.rows()
+    desk.tasks.open_run(replace(desk.place, incarnation=2), [row])
+    desk.settle()
+    (row,) = desk.rows()
+    assert (row.status, desk.runner.killed) == (TaskStatus.CANCELLED, [name(row)])
+    desk.submit("a")
+    assert [each.incarnation for each in desk.rows()] == [1, 2]
+
+
+@pytest.mark.source("guide")
+@pytest.mark.parametrize(
+    ("reason", "full", "says"),
+    [
+        (Reason.EXIT, False, "RUN_TASK_FAILED"),
+        (Reason.EXIT, True, "FILE_SYSTEM_OUT_OF_SPACE"),
+        (Reason.OOM, False, "OUT_OF_MEMORY_ERROR"),
+        (Reason.TIMEOUT, False, "TASK_TIMED_OUT"),
+    ],
+)
+def test_each_end_has_the_reason_of_the_api(desk: Desk, reason: Reason, full: bool, says: str) -> None:
+    desk.storage.full = full
+    desk.submit("a", timeout_seconds=60)
+    desk.runner.ends(name(desk.rows()[0]), reason, 1)
+    desk.settle()
+    (row,) = desk.rows()
+    assert (row.status, row.failure_reason) == (TaskStatus.FAILED, says)
+    assert str(row.id) in (row.status_message or "")
+
+
+@pytest.mark.source("guide")
+def test_what_can_never_run_is_refused_with_its_reason(desk: Desk) -> None:
+    desk.submit("huge", cpus=500)
+    desk.submit("image", image="quay.io/x/y:1")
+    desk.settle()
+    assert [row.failure_reason for row in desk.rows()] == [
+        "INVALID_TASK_RESOURCE_VALUE",
+        "CANNOT_START_CONTAINER_ERROR",
+    ]
+    assert desk.runner.started == {}
+
+
+@pytest.mark.source("assumed")
+def test_a_task_larger_than_the_host_gets_the_host_and_the_run_is_told(desk: Desk) -> None:
+    desk.submit("large", cpus=64, memory_bytes=64 * GIB)
+    (spec,) = desk.runner.specs.values()
+    assert (spec["cpus"], spec["memory_bytes"]) == (2, 4 * GIB)
+    assert "64 CPUs" in desk.notes[0]
+
+
+@pytest.mark.source("assumed")
+def test_such_a_task_fails_where_the_operator_wants_it_to(desk: Desk) -> None:
+    desk.tasks = desk.new_tasks(oversize="fail")
+    desk.tasks.open_run(desk.place)
+    desk.submit("large", cpus=64)
+    desk.settle()
+    assert desk.rows()[0].failure_reason == "INVALID_TASK_RESOURCE_VALUE"
+
+
+def wait(condition: Callable[[], bool]) -> bool:
+    pause = threading.Event()
+    for _ in range(500):
+        if condition():
+            return True
+        pause.wait(0.01)
+    return False
