@@ -215,3 +215,17 @@ def test_a_run_of_the_same_server_goes_on_while_others_fail(site: Any) -> None:
     for text in (task("exit 1"), task("kill -9 $$"), task("true", outputs='File f = "none"')):
         assert site.run(text)["status"] == "FAILED"
     assert site.end_of(slow)["status"] == "COMPLETED"
+
+
+@pytest.mark.source("model")
+def test_parameters_named_by_a_uri_are_read_when_the_run_starts(site: Any) -> None:
+    text = task("echo ~{said}", inputs="String said", call="call t { input: said = said }")
+    workflow_id = site.register(text)
+    site.put("s3://runomics/parameters/good.json", b'{"said": "from a file"}')
+    site.put("s3://runomics/parameters/bad.json", b'{"unknown": 1}')
+    good = site.end_of(site.start(workflow_id, parametersUri="s3://runomics/parameters/good.json"))
+    assert (good["status"], good["parameters"]) == ("COMPLETED", {"said": "from a file"})
+    for name, says in (("bad.json", "said"), ("none.json", "none.json")):
+        failed = site.end_of(site.start(workflow_id, parametersUri=f"s3://runomics/parameters/{name}"))
+        assert (failed["status"], failed["failureReason"]) == ("FAILED", "INVALID_RUN_PARAMETERS")
+        assert says in failed["statusMessage"]

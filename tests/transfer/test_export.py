@@ -390,15 +390,6 @@ def _target(descriptor: str) -> str:
         return ""
 
 
-def test_bytes_of_our_own_are_stored_by_their_uri(place: Place) -> None:
-    exported = place.wait(lambda done: place.transfers.write_object(f"{BASE}/logs/manifest.json", b"{}", done))
-    assert exported == Exported(uris={f"{BASE}/logs/manifest.json": f"{BASE}/logs/manifest.json"}, bytes=2)
-    assert stored(place) == {"logs/manifest.json": b"{}"}
-    missing = place.wait(lambda done: place.transfers.write_object("s3://nowhere/x", b"{}", done))
-    assert missing.failure is not None
-    assert missing.failure[0] == "EXPORT_FAILED"
-
-
 def test_a_large_output_is_copied_whole_from_another_file_system(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run storage is a file system of its own: /dev/shm stands for it."""
     volume = Path("/dev/shm") / f"runomics-{os.getpid()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,3 +83,15 @@ def disagreements(wanted: Signature, given: Iterable[str], workflow_name: str = 
 
 def _bare(name: str, prefix: str | None) -> str:
     return name.removeprefix(prefix) if prefix else name
+
+
+def read_parameters(data: bytes, wanted: Signature, workflow_name: str) -> tuple[str | None, str | None]:
+    """A run's parameters from a file that the client named: the JSON text, or None and what is wrong with it."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return None, f"The parameters file is not JSON: {error}."
+    if not isinstance(document, dict):
+        return None, "The parameters file is not a JSON object of names and values."
+    wrong = disagreements(wanted, document, workflow_name)
+    return (None, wrong) if wrong else (json.dumps(document), None)

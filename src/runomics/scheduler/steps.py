@@ -19,6 +19,7 @@ import structlog
 
 from runomics.domain import failures
 from runomics.domain.inputs import InvalidInput, input_uris
+from runomics.domain.parameters import derive_template, read_parameters, signature
 from runomics.domain.run import (
     ENDED,
     CancelRequested,
@@ -96,6 +97,8 @@ class RunPolicy:
 class _Acts:
     """What this process has started for a run and what came of it. Lost with the process, found again by repeating."""
 
+    parameters: tuple[str | None, str | None] | None = None
+    reading_parameters: bool = False
     imported: Imported | None = None
     importing: bool = False
     exported: Exported | None = None
@@ -231,7 +234,37 @@ class Steps:
         except StorageUnavailable as error:
             failure = failures.of_storage(str(error))
             return Failed(failure.reason, failure.message), {}
-        return Prepared(), {}
+        return self._with_parameters(run)
+
+    def _with_parameters(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        """Prepared, once the parameters are here: those named by parametersUri are read now.
+
+        Source: model (StartRunRequest.parametersUri); assumed (when it is read, INVALID_RUN_PARAMETERS).
+        """
+        uri = orjson.loads(run.extra).get("parametersUri") if run.parameters is None else None
+        if uri is None:
+            return Prepared(), {}
+        acts = self._acts_of(run.id)
+        if acts.parameters is None:
+            if not acts.reading_parameters:
+                acts.reading_parameters = True
+                self._read_parameters(run, uri, acts)
+            return None, {}
+        document, failure = acts.parameters
+        if failure is not None:
+            return Failed("INVALID_RUN_PARAMETERS", failure), {}
+        return Prepared(), {"parameters": document}
+
+    def _read_parameters(self, run: RunRow, uri: str, acts: _Acts) -> None:
+        interface = self._definitions.interface(run.definition_sha256, run.engine, run.main) or {}
+        wanted = signature(derive_template(interface.get("inputs", ())))
+        workflow_name = str(interface.get("workflow_name") or "")
+
+        def done(data: bytes | None, failure: str | None) -> None:
+            acts.parameters = (None, failure) if data is None else read_parameters(data, wanted, workflow_name)
+            self._wake(run.id)
+
+        self._transfers.read_object(uri, PARAMETERS_LIMIT_BYTES, done)
 
     def _importing(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
         acts = self._acts_of(run.id)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runomics.domain.inputs import InputUri, InvalidInput, parse_input
-from runomics.ports import ObjectStore
+from runomics.ports import ObjectForbidden, ObjectMissing, ObjectStore
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.transfer_export import Exported, ExportJob, OpenExport, OutputDelivery, upload_log
 from runomics.scheduler.transfer_import import Imported, InputStaging
@@ -113,13 +113,18 @@ class Transfers:
 
         self._store_one(log_file.parent, log_file.name, uri, act, on_done)
 
-    def write_object(self, uri: str, data: bytes, on_done: Callable[[Exported], None]) -> None:
-        """Store `data` as `uri`."""
+    def read_object(self, uri: str, limit_bytes: int, on_done: Callable[[bytes | None, str | None], None]) -> None:
+        """Read a small object whole: its content, or None and why it cannot be had."""
 
-        def act() -> int:
-            return self._objects.upload_bytes(data, uri).size_bytes
+        def act() -> None:
+            try:
+                data = self._objects.read_bytes(uri, limit_bytes)
+            except (ObjectMissing, ObjectForbidden, ValueError, OSError) as error:
+                on_done(None, f"{uri} cannot be read: {error}")
+                return
+            on_done(data, None)
 
-        self._lanes.submit(uri, lambda: on_done(_stored(uri, uri, act)))
+        self._lanes.submit(uri, act)
 
     def _store_one(
         self, run_directory: Path, name: str, uri: str, act: Callable[[], int], on_done: Callable[[Exported], None]
