@@ -28,7 +28,7 @@ from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
 from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.settings import Settings
-from runomics.store import catalog
+from runomics.store import versions
 from runomics.store.database import Overloaded, SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.lock import acquire_scheduler_lock
@@ -165,9 +165,8 @@ class Service:
             max_body_bytes=self._settings.max_body_bytes,
         )
 
-    def _readme(self, account: str, workflow_id: int) -> str | None:
-        workflow = self._store.read(lambda tx: catalog.find_workflow(tx, account, workflow_id))
-        return None if workflow is None else workflow.readme
+    def _readme(self, account: str, workflow_id: int, version_name: str | None) -> str | None:
+        return self._store.read(lambda tx: versions.find_readme(tx, account, workflow_id, version_name))
 
     def _waiting_reason(self, run: RunRow) -> str | None:
         if run.status is not RunStatus.PENDING:

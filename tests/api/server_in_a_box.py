@@ -30,6 +30,7 @@ from runomics.store.catalog import load_workflow
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
+from runomics.store.versions import creating_versions
 
 ACCOUNT = "123456789012"
 OTHER = "210987654321"
@@ -175,6 +176,27 @@ class Box:
         identifier = self.create_workflow(files, account=account, **request)
         self.register.step(int(identifier))
         return identifier
+
+    def create_version(
+        self,
+        workflow_id: str,
+        version_name: str,
+        files: Mapping[str, str | bytes] | None = None,
+        *,
+        account: str = ACCOUNT,
+        **request: Any,
+    ) -> dict[str, Any]:
+        """The answer to CreateWorkflowVersion: still CREATING."""
+        source = {} if "definitionUri" in request else {"definitionZip": zip_of(files or {"main.wdl": HELLO})}
+        token = {"requestId": f"version-{self.next_number()}", "workflowId": workflow_id, "versionName": version_name}
+        return self.call("CreateWorkflowVersion", account=account, **{**token, **source, **request})
+
+    def registered_version(self, workflow_id: str, version_name: str, *args: Any, **request: Any) -> dict[str, Any]:
+        """The answer to CreateWorkflowVersion, once registration is through with the version."""
+        answer = self.create_version(workflow_id, version_name, *args, **request)
+        for version_id in self.store.read(creating_versions):
+            self.register.step_version(version_id)
+        return answer
 
     def start_run(self, workflow_id: str | None, *, account: str = ACCOUNT, **request: Any) -> dict[str, Any]:
         usual: dict[str, Any] = {

@@ -20,7 +20,7 @@ from server_in_a_box import ACCOUNT, HELLO, ROLE, Box, zip_of
 
 from runomics.operations import registry
 from runomics.operations.caller import Caller
-from runomics.store.catalog import find_workflow
+from runomics.store.versions import find_readme
 from runomics.web.exports import PREFIX, Exports
 from runomics.wire.asgi import Edge, Handler, Page, PageAnswer, PageRequest
 from runomics.wire.model import ServiceModel
@@ -52,9 +52,8 @@ def live(box: Box) -> Iterator[Live]:
     ports: queue.Queue[int] = queue.Queue()
     port = 0
 
-    def readme(account: str, workflow_id: int) -> str | None:
-        row = box.store.read(lambda tx: find_workflow(tx, account, workflow_id))
-        return None if row is None else row.readme
+    def readme(account: str, workflow_id: int, version_name: str | None) -> str | None:
+        return box.store.read(lambda tx: find_readme(tx, account, workflow_id, version_name))
 
     exports = Exports(
         key=b"k" * 32,

@@ -24,12 +24,12 @@ def now() -> list[int]:
 @pytest.fixture
 def exports(tmp_path: Path, now: list[int]) -> Exports:
     (tmp_path / SHA256).write_bytes(b"archive")
-    readmes = {("123456789012", 1000000): "# Größe"}
+    readmes = {("123456789012", 1000000, None): "# Größe", ("123456789012", 1000000, "v1.0_b"): "# Version"}
     return Exports(
         key=b"k" * 32,
         endpoint=lambda: "http://127.0.0.1:8080",
         archive=lambda sha256: tmp_path / sha256,
-        readme=lambda account, workflow_id: readmes.get((account, workflow_id)),
+        readme=lambda account, workflow_id, version_name: readmes.get((account, workflow_id, version_name)),
         now_ms=lambda: now[0],
     )
 
@@ -52,6 +52,16 @@ def test_a_readme_is_fetched_as_markdown(exports: Exports) -> None:
         "text/markdown; charset=utf-8",
         "# Größe".encode(),
     )
+
+
+def test_a_versions_readme_is_another(exports: Exports) -> None:
+    assert get(exports, exports.url("readme/123456789012/1000000/v1.0_b", NOW_MS + 1000)).body == b"# Version"
+    assert get(exports, exports.url("readme/123456789012/1000000/v2", NOW_MS + 1000)).status == 404
+
+
+@pytest.mark.source("model")
+def test_the_longest_url_has_at_most_256_characters(exports: Exports) -> None:
+    assert len(exports.url(f"readme/123456789012/{'9' * 18}/{'v' * 64}", NOW_MS)) <= 256
 
 
 @pytest.mark.source("model")
@@ -103,7 +113,14 @@ def test_another_key_ends_every_url(exports: Exports) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["definition/" + "0" * 64, "readme/123456789012/7", "definition/../../etc/passwd", "other"]
+    "path",
+    [
+        "definition/" + "0" * 64,
+        "readme/123456789012/7",
+        "readme/123456789012/7/../8",
+        "definition/../../etc/passwd",
+        "other",
+    ],
 )
 def test_what_is_gone_is_not_found_even_with_a_signature(exports: Exports, path: str) -> None:
     assert get(exports, exports.url(path, NOW_MS + 1000)).status == 404

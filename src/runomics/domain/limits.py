@@ -11,7 +11,8 @@ from runomics.domain.packaging import ArchiveLimits
 class Limits:
     """Every limit an account meets. Units in the names.
 
-    Source: guide, fixed-quotas (archive, README, tags); model (template entries); guide, troubleshooting (parameters).
+    Source: guide, fixed-quotas (archive, README, tags, versions); general reference, quotas (shares); model (template entries);
+    guide, troubleshooting (parameters).
     """
 
     definition_zip_bytes: int = 4_400_000
@@ -21,4 +22,6 @@ class Limits:
     readme_bytes: int = 500 * 1024
     registry_map_bytes: int = 1024 * 1024
     tags: int = 50
+    versions_per_workflow: int = 1000
+    shares_per_workflow: int = 100
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)

@@ -14,13 +14,19 @@ import orjson
 
 from runomics.domain import identity, parameters, run, storage
 from runomics.domain.packaging import host_engine
-from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, accepts
 from runomics.operations import idempotency, pages, run_request
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
-from runomics.store import catalog, runs
+from runomics.operations.runnable import Definition, runnable
+from runomics.store import runs
 from runomics.store.database import Tx, next_id
-from runomics.wire.errors import ConflictException, ResourceNotFoundException, ValidationException
+from runomics.store.versions import VersionRow
+from runomics.wire.errors import (
+    AccessDeniedException,
+    ConflictException,
+    ResourceNotFoundException,
+    ValidationException,
+)
 
 if TYPE_CHECKING:
     from types_boto3_omics.type_defs import (
@@ -55,8 +61,8 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
     """Make a PENDING run, or a copy of the run `runId` with the members given here in the place of its own.
 
     Source: model (members, limits); guide, starting-a-run and rerun-a-run; assumed: 409 for a workflow that is not ACTIVE.
-    Deviation: run groups, run caches, configurations, shared workflows and versions are not there yet: naming one is
-    answered with ResourceNotFoundException.
+    Deviation: run groups, run caches and configurations are not there yet: naming one is answered with
+    ResourceNotFoundException.
 
     Raises:
         ValidationException, ConflictException, ResourceNotFoundException.
@@ -64,14 +70,16 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
     if (answer := idempotency.first_answer(tx, caller, _OPERATION, request)) is not None:
         return answer
     source = found(tx, caller, request["runId"]) if "runId" in request else None
+    if source is not None:
+        _refuse_repeating_another_accounts(caller, source)
     wanted = request if source is None else run_request.repeating(request, source)
     run_request.check(wanted, caller.site.limits)
-    workflow = _runnable_workflow(tx, caller, wanted)
+    workflow, definition = runnable(tx, caller, wanted)
     _refuse_what_does_not_exist(wanted)
-    given_parameters = _checked_parameters(caller, wanted, workflow)
+    given_parameters = _checked_parameters(caller, wanted, definition)
     run_storage = storage.resolve(
         storage.StorageWish(wanted.get("storageType"), wanted.get("storageCapacity")),
-        storage.StorageWish(workflow.storage_type, workflow.storage_capacity_gib),
+        storage.StorageWish(definition.storage_type, definition.storage_capacity_gib),
         caller.site.default_storage,
     )
     run_id = next_id(tx, "run")
@@ -89,12 +97,12 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         workflow_version_name=wanted.get("workflowVersionName"),
         source_run_id=None if source is None else source.id,
         priority=wanted.get("priority"),
-        # An ACTIVE workflow has all three.
-        engine=host_engine(cast("str", workflow.engine)),
-        main=cast("str", workflow.main),
-        digest=f"sha256:{workflow.definition_sha256}",
-        definition_sha256=cast("str", workflow.definition_sha256),
-        accelerators=workflow.accelerators,
+        # What is ACTIVE has all three.
+        engine=host_engine(cast("str", definition.engine)),
+        main=cast("str", definition.main),
+        digest=f"sha256:{definition.definition_sha256}",
+        definition_sha256=cast("str", definition.definition_sha256),
+        accelerators=definition.accelerators,
         parameters=given_parameters,
         storage_type=run_storage.storage_type,
         storage_capacity_gib=run_storage.capacity_gib,
@@ -105,7 +113,7 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         log_level=wanted.get("logLevel", "ALL"),
         retention_mode=wanted.get("retentionMode", "RETAIN"),
         tags=orjson.dumps(tags).decode() if tags else "{}",
-        extra=_extra(wanted, workflow),
+        extra=_extra(wanted, definition),
         created_ms=caller.now_ms,
     )
     runs.insert_run(tx, new)
@@ -128,35 +136,17 @@ def _started(caller: Caller, new: runs.NewRun, wanted: StartRunRequest) -> dict[
     return answer
 
 
-def _runnable_workflow(tx: Tx, caller: Caller, wanted: StartRunRequest) -> catalog.WorkflowRow:
-    if "workflowId" not in wanted:
-        raise ValidationException("workflowId or runId is needed: name the workflow to run, or the run to repeat.")
-    workflow_id = wanted["workflowId"]
-    number = identity.number(workflow_id)
-    is_own = wanted.get("workflowOwnerId", caller.account) == caller.account
-    row = catalog.find_workflow(tx, caller.account, number) if number is not None and is_own else None
-    if row is None or row.type != wanted.get("workflowType", "PRIVATE"):
-        raise ResourceNotFoundException(f"Workflow {workflow_id} not found. {_where_to_look(wanted)}")
-    if "workflowVersionName" in wanted:
-        raise ResourceNotFoundException(
-            f"Version {wanted['workflowVersionName']} of workflow {workflow_id} not found. "
-            "Leave workflowVersionName out to run the workflow itself."
+def _refuse_repeating_another_accounts(caller: Caller, source: runs.RunRow) -> None:
+    """Source: model, guide, sharing-workflows (a run of a shared workflow is not repeated by runId); assumed (the exception)."""
+    if _is_of_another(caller, source):
+        raise ValidationException(
+            f"Run {source.id} is of a workflow shared by account {source.workflow_owner_id} and cannot be repeated by runId. "
+            "Pass workflowId and workflowOwnerId with the values of the run."
         )
-    status = WorkflowStatus(row.status)
-    if not accepts(status, WorkflowEvent.RUN_STARTED):
-        remedy = (
-            "wait until GetWorkflow says ACTIVE"
-            if status is WorkflowStatus.CREATING
-            else "look at its statusMessage and create it anew"
-        )
-        raise ConflictException(f"Workflow {workflow_id} is {status} and cannot be run: {remedy}.")
-    return row
 
 
-def _where_to_look(wanted: StartRunRequest) -> str:
-    if "workflowOwnerId" in wanted:
-        return f"It is not shared by account {wanted['workflowOwnerId']}; leave workflowOwnerId out for a workflow of your own."
-    return "ListWorkflows lists yours; Ready2Run workflows need workflowType READY2RUN, others must not have it."
+def _is_of_another(caller: Caller, row: runs.RunRow) -> bool:
+    return row.workflow_owner_id is not None and row.workflow_owner_id != caller.account
 
 
 def _refuse_what_does_not_exist(wanted: StartRunRequest) -> None:
@@ -170,17 +160,24 @@ def _refuse_what_does_not_exist(wanted: StartRunRequest) -> None:
         )
 
 
-def _checked_parameters(caller: Caller, wanted: StartRunRequest, workflow: catalog.WorkflowRow) -> str | None:
+def _checked_parameters(caller: Caller, wanted: StartRunRequest, definition: Definition) -> str | None:
     """The parameters as JSON text, their names checked; None when they come as a file, which is checked when the run starts."""
     if "parametersUri" in wanted:
         return None
     given = wanted.get("parameters", {})
     text = run_request.parameters_text(given, caller.site.limits)
-    signature, workflow_name = _signature(workflow.parameter_template or "{}", workflow.extra)
+    signature, workflow_name = _signature(definition.parameter_template or "{}", definition.extra)
     wrong = parameters.disagreements(signature, given, workflow_name)
     if wrong is not None:
+        if isinstance(definition, VersionRow):
+            whose, operation = (
+                f"version {definition.version_name} of workflow {definition.workflow_id}",
+                "GetWorkflowVersion",
+            )
+        else:
+            whose, operation = f"workflow {definition.id}", "GetWorkflow"
         raise ValidationException(
-            f"The parameters do not fit the parameter template of workflow {workflow.id}. {wrong} GetWorkflow shows the template."
+            f"The parameters do not fit the parameter template of {whose}. {wrong} {operation} shows the template."
         )
     return text if "parameters" in wanted else None
 
@@ -190,10 +187,10 @@ def _signature(template: str, extra: str) -> tuple[parameters.Signature, str]:
     return parameters.signature(orjson.loads(template)), orjson.loads(extra).get("workflowName", "")
 
 
-def _extra(wanted: StartRunRequest, workflow: catalog.WorkflowRow) -> str:
+def _extra(wanted: StartRunRequest, definition: Definition) -> str:
     """Members without a column. engineSettings are dropped for other engines than Nextflow. Source: guide, starting-a-run."""
     extra = {name: wanted[name] for name in run_request.KEPT & wanted.keys()}  # type: ignore[literal-required]
-    if host_engine(workflow.engine or "") != "NEXTFLOW":
+    if host_engine(definition.engine or "") != "NEXTFLOW":
         extra.pop("engineSettings", None)
     return orjson.dumps(extra).decode() if extra else "{}"
 
@@ -205,7 +202,8 @@ def get_run(tx: Tx, caller: Caller, request: GetRunRequestTypeDef) -> dict[str, 
     """A run, each member from the moment it has a value.
 
     Source: model; guide (definition is a URL to the archive, storageCapacity of DYNAMIC once ended, engineVersion for Nextflow
-    only); observed (digest has 71 characters); assumed (logLocation from STARTING on).
+    only; the definition of a shared workflow is not exported); observed (digest has 71 characters); assumed (logLocation from
+    STARTING on).
     Deviation: while PENDING, statusMessage says what the run waits for.
     """
     row = found(tx, caller, request["id"])
@@ -280,6 +278,11 @@ def get_run(tx: Tx, caller: Caller, request: GetRunRequestTypeDef) -> dict[str, 
             "runLogStream": identity.log_stream_arn(site.region, caller.account, identity.run_stream(row.id)),
         }
     if "DEFINITION" in request.get("export", ()):
+        if _is_of_another(caller, row):
+            raise AccessDeniedException(
+                f"The definition of run {row.id} is not for export: account {row.workflow_owner_id} owns the workflow and shares it "
+                "for running. Leave export out, or ask the owner."
+            )
         expires_ms = caller.now_ms + site.export_seconds * 1000
         answer["definition"] = site.export_url(f"definition/{row.definition_sha256}", expires_ms)
     return answer

@@ -125,6 +125,15 @@ def count_versions(tx: Tx, account: str, workflow_id: int) -> int:
     return count
 
 
+def find_readme(tx: Tx, account: str, workflow_id: int, version_name: str | None) -> str | None:
+    """The README of a version of the account's workflow, or of the workflow itself without a name; None when there is none."""
+    if version_name is None:
+        workflow = catalog.find_workflow(tx, account, workflow_id)
+        return None if workflow is None else workflow.readme
+    version = find_version(tx, account, workflow_id, version_name)
+    return None if version is None else version.readme
+
+
 def update_version(tx: Tx, version: VersionRow, **columns: Any) -> bool:
     """Set what the client changed, if the version still is what was read.
 

@@ -20,7 +20,7 @@ PREFIX = "/-/export/"
 
 _MAC_BYTES = 16
 _DEFINITION = re.compile(r"definition/([0-9a-f]{64})")
-_README = re.compile(r"readme/([0-9]{12})/([0-9]{1,18})")
+_README = re.compile(r"readme/([0-9]{12})/([0-9]{1,18})(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,63}))?")
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -39,17 +39,17 @@ class Exports:
     """Makes and answers export URLs.
 
     `key` signs; a new key ends every URL. `endpoint()` is the server's URL without a trailing slash. `archive(sha256)` is where that
-    archive lies, `readme(account, workflow id)` the text, None when the workflow is gone. `now_ms` is UTC epoch milliseconds.
+    archive lies, `readme(account, workflow id, version name or None)` the text, None when it is gone. `now_ms` is UTC epoch milliseconds.
     """
 
     key: bytes
     endpoint: Callable[[], str]
     archive: Callable[[str], Path]
-    readme: Callable[[str, int], str | None]
+    readme: Callable[[str, int, str | None], str | None]
     now_ms: Callable[[], int]
 
     def url(self, path: str, expires_ms: int) -> str:
-        """A URL for `definition/<sha256>` or `readme/<account>/<workflow id>` that works until `expires_ms`."""
+        """A URL for `definition/<sha256>` or `readme/<account>/<workflow id>[/<version name>]` that works until `expires_ms`."""
         expires_seconds = expires_ms // 1000
         signature = self._signature(path, expires_seconds)
         return f"{self.endpoint()}{PREFIX}{quote(path)}?expires={expires_seconds}&signature={signature}"
@@ -83,10 +83,10 @@ class Exports:
             if archive.is_file():
                 return Export(200, "application/zip", archive, _attachment(f"{definition[1][:16]}.zip"))
         elif readme := _README.fullmatch(name):
-            text = self.readme(readme[1], int(readme[2]))
+            text = self.readme(readme[1], int(readme[2]), readme[3])
             if text is not None:
                 return Export(200, "text/markdown; charset=utf-8", text.encode(), _attachment("README.md"))
-        return _refusal(404, f"{name} is no longer on this server: the workflow was deleted.")
+        return _refusal(404, f"{name} is no longer on this server: the workflow or version was deleted.")
 
     def _signature(self, path: str, expires_seconds: int) -> str:
         message = f"{path}\n{expires_seconds}".encode("utf-8", "surrogatepass")
