@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -19,6 +20,7 @@ from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
 from runomics.operations.runnable import Definition, runnable
 from runomics.store import runs
+from runomics.store.catalog import WorkflowRow
 from runomics.store.database import Tx, next_id
 from runomics.store.versions import VersionRow
 from runomics.wire.errors import (
@@ -74,17 +76,57 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         _refuse_repeating_another_accounts(caller, source)
     wanted = request if source is None else run_request.repeating(request, source)
     run_request.check(wanted, caller.site.limits)
+    named = look_up(tx, caller, wanted)
+    source_id = None if source is None else source.id
+    new = new_run(caller, wanted, named, run_id=next_id(tx, "run"), source_run_id=source_id)
+    runs.insert_run(tx, new)
+    answer = _started(caller, new, wanted)
+    idempotency.remember(tx, caller, _OPERATION, request, answer=answer)
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a run's request names, as it was found: the workflow, and whose definition and defaults count."""
+
+    workflow: WorkflowRow
+    definition: Definition
+
+
+def look_up(tx: Tx, caller: Caller, wanted: StartRunRequest) -> Named:
+    """Everything that the request names and that has to be there.
+
+    Raises:
+        ValidationException, ConflictException, ResourceNotFoundException.
+    """
     workflow, definition = runnable(tx, caller, wanted)
     _refuse_what_does_not_exist(wanted)
+    return Named(workflow, definition)
+
+
+def new_run(
+    caller: Caller,
+    wanted: StartRunRequest,
+    named: Named,
+    *,
+    run_id: int,
+    source_run_id: int | None = None,
+    batch_id: int | None = None,
+) -> runs.NewRun:
+    """The run that the request asks for, whether by StartRun or as one of a batch. `named` is what `look_up` found.
+
+    Raises:
+        ValidationException: the parameters are none, too large, or do not fit the template.
+    """
+    workflow, definition = named.workflow, named.definition
     given_parameters = _checked_parameters(caller, wanted, definition)
     run_storage = storage.resolve(
         storage.StorageWish(wanted.get("storageType"), wanted.get("storageCapacity")),
         storage.StorageWish(definition.storage_type, definition.storage_capacity_gib),
         caller.site.default_storage,
     )
-    run_id = next_id(tx, "run")
     tags = wanted.get("tags")
-    new = runs.NewRun(
+    return runs.NewRun(
         id=run_id,
         account=caller.account,
         uuid=str(uuid.uuid4()),
@@ -95,7 +137,8 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         workflow_uuid=workflow.uuid,
         workflow_owner_id=wanted.get("workflowOwnerId"),
         workflow_version_name=wanted.get("workflowVersionName"),
-        source_run_id=None if source is None else source.id,
+        source_run_id=source_run_id,
+        batch_id=batch_id,
         priority=wanted.get("priority"),
         # What is ACTIVE has all three.
         engine=host_engine(cast("str", definition.engine)),
@@ -116,10 +159,6 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
         extra=_extra(wanted, definition),
         created_ms=caller.now_ms,
     )
-    runs.insert_run(tx, new)
-    answer = _started(caller, new, wanted)
-    idempotency.remember(tx, caller, _OPERATION, request, answer=answer)
-    return answer
 
 
 def _started(caller: Caller, new: runs.NewRun, wanted: StartRunRequest) -> dict[str, Any]:
