@@ -1,4 +1,7 @@
-"""running.json and result.json of an attempt, written by its supervisor (or by the one that sweeps after it). Readers see whole files."""
+"""running.json and result.json of an attempt, written by its supervisor (or by the one that sweeps after it). Readers see whole files.
+
+They are not synced: they must outlive processes, not the host. After a crash of the host every attempt of it is over whatever they say.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ RUNNING, RESULT = "running.json", "result.json"
 
 def write_running(directory: str, started_ms: int) -> None:
     """Say that the attempt's container was started."""
-    _replace(directory, RUNNING, {"format": FORMAT, "started_ms": started_ms}, durable=False)
+    _replace(directory, RUNNING, {"format": FORMAT, "started_ms": started_ms})
 
 
 def write_result(directory: str, members: dict[str, Any]) -> None:
     """End the attempt: the file's appearance is the end."""
-    _replace(directory, RESULT, {"format": FORMAT, **members}, durable=True)
+    _replace(directory, RESULT, {"format": FORMAT, **members})
 
 
 def has_result(directory: str) -> bool:
@@ -34,15 +37,13 @@ def started_ms(directory: str) -> int | None:
         return None
 
 
-def _replace(directory: str, name: str, document: dict[str, Any], *, durable: bool) -> None:
+def _replace(directory: str, name: str, document: dict[str, Any]) -> None:
     temporary = f"{directory}/{name}.{os.getpid()}"
     content = memoryview(json.dumps(document).encode())
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         while content:
             content = content[os.write(descriptor, content) :]
-        if durable:
-            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.rename(temporary, f"{directory}/{name}")
