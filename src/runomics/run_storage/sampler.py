@@ -30,7 +30,7 @@ log = structlog.get_logger()
 REST_SECONDS = 0.1
 MOVING_LEAST_SECONDS, MOVING_MOST_SECONDS = 0.001, 0.01
 MOVING_LASTS_SECONDS = 0.5
-CPU_SHARE = 0.03
+CPU_SHARE = 0.01
 CREDIT_SECONDS = 0.1
 """Of one core: what looking faster than 100 Hz may cost, and how much of it may be spent at once after a rest."""
 
