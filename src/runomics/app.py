@@ -173,7 +173,7 @@ class Service:
             return None
         if self._machinery is None:
             return "Waiting: the server is starting."
-        return self._machinery.waiting_reason(run.storage_type, run.storage_capacity_gib)
+        return self._machinery.waiting_reason(run)
 
     def _operator(self) -> Operator:
         """What looks at runs in flight; waits for the machinery in the first moments of a server."""

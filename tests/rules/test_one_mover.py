@@ -11,7 +11,8 @@ from source_tree import ROOT, Module
 from runomics.store import catalog, versions
 
 UPDATE = re.compile(
-    r"update\s+(?:run|task|workflow|workflow_version|share)\s+set\b(.*?)(?:\bwhere\b|;|\Z)", re.IGNORECASE | re.DOTALL
+    r"update\s+(?:run|task|workflow|workflow_version|share|configuration)\s+set\b(.*?)(?:\bwhere\b|;|\Z)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

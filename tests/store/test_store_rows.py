@@ -253,8 +253,8 @@ def test_pending_runs_come_by_priority_then_age(store: SqliteStore) -> None:
     started = start(store, priority=1000)
     move(store, started, advance(started.state, Admitted()))
     order = [made[3], made[1], made[4], made[0], made[2], made[5]]
-    assert [run.id for run in store.read(lambda tx: runs.pending_runs(tx, 100))] == order
-    assert [run.id for run in store.read(lambda tx: runs.pending_runs(tx, 2))] == order[:2]
+    assert [run.run_id for run in store.read(lambda tx: runs.pending_runs(tx, 100))] == order
+    assert [run.run_id for run in store.read(lambda tx: runs.pending_runs(tx, 2))] == order[:2]
 
 
 def test_active_is_every_run_that_is_neither_pending_nor_ended(store: SqliteStore) -> None:

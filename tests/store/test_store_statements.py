@@ -17,15 +17,32 @@ from runomics.domain import run as run_life
 from runomics.domain import share as share_life
 from runomics.domain import task as task_life
 from runomics.domain.run import RunStatus
-from runomics.store import accounts, catalog, events, guard, runs, shares, statements, tasks, tokens, versions
+from runomics.store import (
+    accounts,
+    caches,
+    catalog,
+    configurations,
+    events,
+    groups,
+    guard,
+    runs,
+    shares,
+    statements,
+    tasks,
+    tokens,
+    versions,
+)
 from runomics.store.database import SqliteStore, Tx
 from runomics.store.migrate import FOLDER as MIGRATIONS
 from runomics.store.pages import Listing, drivers, probe_text, walk_text
 
 ROOMS = {
     "accounts": accounts.SQL,
+    "caches": caches.SQL,
     "catalog": catalog.SQL,
+    "configurations": configurations.SQL,
     "events": events.SQL,
+    "groups": groups.SQL,
     "runs": runs.SQL,
     "shares": shares.SQL,
     "tasks": tasks.SQL,
@@ -33,6 +50,9 @@ ROOMS = {
     "versions": versions.SQL,
 }
 LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
+    "caches": (caches._LISTING, ()),
+    "configurations": (configurations._LISTING, ()),
+    "groups": (groups._LISTING, ("name",)),
     "runs": (runs._LISTING, ("name", "run_group_id", "batch_id", "status")),
     "tasks": (tasks._LISTING, ("status",)),
     "versions": (versions._LISTING, ()),
@@ -42,9 +62,11 @@ SCHEDULERS_SHARE_EVENTS = {share_life.ShareEvent.ACTIVATED, share_life.ShareEven
 SMALL = {"account", "access_key", "counter"}
 """Tables that may be read whole."""
 WALKED_WHOLE = {
+    "configuration_creating",
     "event_undelivered",
     "run_active",
-    "run_pending",
+    "run_active_in_group",
+    "run_pending_alone",
     "run_sandbox_slot",
     "run_to_cancel",
     "run_to_delete",
@@ -84,6 +106,7 @@ class Recorded(Exception):
 
 def guarded() -> Iterator[tuple[str, str]]:
     changed = {
+        "configuration": {"status"},
         "run": runs.APPLIED,
         "share": {"status", "status_message", "updated_ms"},
         "task": tasks.APPLIED,
@@ -214,6 +237,9 @@ def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, mon
         ("workflow", catalog.COLUMNS),
         ("workflow_version", versions.COLUMNS),
         ("share", shares.COLUMNS),
+        ("run_group", groups.COLUMNS),
+        ("run_cache", caches.COLUMNS),
+        ("configuration", configurations.COLUMNS),
         ("event", statements.columns(events.EventRow)),
     ],
 )

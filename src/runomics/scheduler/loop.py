@@ -9,17 +9,19 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 
 import structlog
 
-from runomics.domain.admission import PendingRun, admit_runs, waiting_reason
+from runomics.domain.admission import GroupLimits, PendingRun, RunLine, RunsAdmitted, admit_runs, waiting_reason
 from runomics.domain.run import Admitted, RunStatus, advance
 from runomics.ports import Clock, StorageType
 from runomics.store import events as event_rows
+from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
 from runomics.store import shares as share_rows
 from runomics.store import tokens
@@ -143,11 +145,18 @@ class Scheduler:
         with self._lock:
             self._set_timer(at_ms, "run", run_id)
 
-    def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
+    def waiting_reason(self, run: RunRow) -> str:
         """Why a PENDING run waits, computed when it is asked for."""
-        has_storage, why = self._has_room(StorageType(storage_type), storage_capacity_gib)
+        has_storage, why = self._has_room(StorageType(run.storage_type), run.storage_capacity_gib)
+        limits, active_in_group = None, 0
+        if run.run_group_id is not None:
+            limits, active_in_group = self._store.read(partial(_group_use, group_id=run.run_group_id))
         return waiting_reason(
-            active=self._active, max_active=self._policy.max_active_runs, no_storage="" if has_storage else why
+            active=self._active,
+            max_active=self._policy.max_active_runs,
+            no_storage="" if has_storage else why,
+            limits=limits,
+            active_in_group=active_in_group,
         )
 
     # ---- threads -------------------------------------------------------------------------------------------------
@@ -276,45 +285,50 @@ class Scheduler:
     def _admit(self) -> None:
         """Start the pending runs that fit."""
         self._is_open = True
-        self._active = self._store.read(run_rows.count_active)
-        if self._active >= self._policy.max_active_runs:
+        admitted = self._store.read(self._chosen)
+        if admitted is None:
             self._is_open = False
             return
-        # Few rows for few places: with thousands of runs waiting, each end of a run lets one in.
-        looked_at = min(PENDING_LOOKED_AT, PENDING_PER_PLACE * (self._policy.max_active_runs - self._active))
-        pending = self._store.read(lambda tx: run_rows.pending_runs(tx, looked_at))
-        rows = {run.id: run for run in pending if run.cancel_wished_ms is None}
-        waiting = [
-            PendingRun(run.id, run.priority or 0, run.storage_type, run.storage_capacity_gib) for run in rows.values()
-        ]
-        chosen = admit_runs(
-            waiting,
-            active=self._active,
-            max_active=self._policy.max_active_runs,
-            has_storage=lambda run: self._has_room(StorageType(run.storage_type), run.storage_capacity_gib)[0],
-        )
-        for run in chosen:
-            self._start(rows[run.run_id])
-        if waiting and not chosen:
+        for run in admitted.chosen:
+            self._start(run.run_id)
+        if admitted.without_storage and not admitted.chosen:
             # Nobody's storage fits. Room may come back without a run of ours ending.
             self._is_open = False
             self._look_again_at_ms = self._clock.now_ms() + AGAIN_MS
-        if chosen and len(pending) == looked_at:
+        if admitted.chosen and not admitted.is_everybody:
             with self._lock:
                 self._admission_wanted = True
 
-    def _start(self, run: RunRow) -> None:
+    def _chosen(self, tx: Tx) -> RunsAdmitted | None:
+        """Who starts now; None when there is no place for anybody."""
+        self._active = run_rows.count_active(tx)
+        places = self._policy.max_active_runs - self._active
+        if places <= 0:
+            return None
+        # Few rows for few places: with thousands of runs waiting, each end of a run lets one in.
+        look_at = min(PENDING_LOOKED_AT, PENDING_PER_PLACE * places)
+        return admit_runs(
+            chain([RunLine(run_rows.pending_runs(tx, look_at))], _group_lines(tx, look_at)),
+            active=self._active,
+            max_active=self._policy.max_active_runs,
+            has_storage=lambda run: self._has_room(StorageType(run.storage_type), run.storage_capacity_gib)[0],
+            look_at=look_at,
+        )
+
+    def _start(self, run_id: int) -> None:
         now_ms = self._clock.now_ms()
 
         def unit(tx: Tx) -> bool:
+            run = run_rows.load_run(tx, run_id)
+            if run is None or run.status is not RunStatus.PENDING or run.cancel_wished_ms is not None:
+                return False
             slot = _free_slot(run_rows.used_sandbox_slots(tx))
-            to = advance(run.state, Admitted())
-            return run_rows.apply_run(tx, run, to, now_ms=now_ms, sandbox_slot=slot)
+            return run_rows.apply_run(tx, run, advance(run.state, Admitted()), now_ms=now_ms, sandbox_slot=slot)
 
         if self._store.write(unit):
             self._active += 1
-            self.wake(run.id)
-            log.info("run.moved", run_id=run.id, by="Admitted", status=str(RunStatus.STARTING))
+            self.wake(run_id)
+            log.info("run.moved", run_id=run_id, by="Admitted", status=str(RunStatus.STARTING))
 
     def _forget_old(self) -> None:
         old = (
@@ -332,6 +346,25 @@ class Scheduler:
         """A run left the active ones: there may be room."""
         with self._lock:
             self._want_admission()
+
+
+def _group_lines(tx: Tx, look_at: int) -> Iterator[RunLine]:
+    """The lines of the groups that are not full. Of a line only the head is read before somebody wants to see more of it."""
+    active = group_rows.active_runs_of_groups(tx)
+    for head in group_rows.heads_of_pending_runs(tx):
+        places = None if head.max_runs is None else head.max_runs - active.get(head.group_id, 0)
+        if places is None or places > 0:
+            yield RunLine(chain([head.first], _after_head(tx, head.group_id, look_at)), places)
+
+
+def _after_head(tx: Tx, group_id: int, look_at: int) -> Iterator[PendingRun]:
+    yield from group_rows.pending_runs(tx, group_id, limit=look_at, skip=1)
+
+
+def _group_use(tx: Tx, group_id: int) -> tuple[GroupLimits | None, int]:
+    """The limits of a group, and how many of its runs are active."""
+    group = group_rows.load_group(tx, group_id)
+    return (None, 0) if group is None else (group.limits, group_rows.count_active_runs(tx, group_id))
 
 
 def _free_slot(used: set[int]) -> int:

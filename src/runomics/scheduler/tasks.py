@@ -6,7 +6,6 @@ row follows. The store's writer keeps the order of what is submitted to it, so r
 
 from __future__ import annotations
 
-import bisect
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,12 @@ import orjson
 import structlog
 
 from runomics.domain import failures, resources
-from runomics.domain.admission import Room, WaitingTask, admit_tasks
+from runomics.domain.admission import GroupLimits, Room, WaitingTask
 from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, advance, end_event
 from runomics.ports import Clock, LogStore, RunStorage, TaskEnd, TaskRunner
 from runomics.scheduler.submission import Submission, beneath
+from runomics.scheduler.task_lines import TaskLines
 from runomics.store import tasks as task_rows
 from runomics.store.database import SqliteStore, Tx, next_id
 from runomics.store.tasks import NewTask, TaskRow
@@ -60,6 +60,7 @@ class RunPlace:
     storage_capacity_gib: int | None
     environment: Mapping[str, str]
     keeps_logs: bool
+    group: GroupLimits | None = None
 
     @property
     def volume(self) -> Path:
@@ -102,9 +103,20 @@ class _Attempt:
         return self.run.place
 
     @property
+    def group_id(self) -> int | None:
+        return None if self.place.group is None else self.place.group.group_id
+
+    @property
     def waiting(self) -> WaitingTask:
         return WaitingTask(
-            self.row.id, self.place.run_id, self.place.priority, self.cpus, self.memory_bytes, self.since_ms
+            task_id=self.row.id,
+            run_id=self.place.run_id,
+            priority=self.place.priority,
+            cpus=self.cpus,
+            memory_bytes=self.memory_bytes,
+            since_ms=self.since_ms,
+            requested_cpus=self.row.cpus,
+            gpus=self.row.gpus,
         )
 
 
@@ -134,7 +146,7 @@ class Tasks:
         self._lock = threading.RLock()
         self._runs: dict[int, _Run] = {}
         self._by_directory: dict[Path, _Attempt] = {}
-        self._waiting: list[tuple[tuple[int, int, int], _Attempt]] = []
+        self._lines: TaskLines[_Attempt] = TaskLines()
         self._room = Room(policy.host_cpus, policy.host_memory_bytes)
         self._settlers = ThreadPoolExecutor(2, thread_name_prefix="task-end")
         self._listener: Listener = _nobody
@@ -159,6 +171,8 @@ class Tasks:
             if known is not None and known.place.incarnation == place.incarnation:
                 return
             run = self._runs[place.run_id] = _Run(place)
+            if place.group is not None:
+                self._lines.know(place.group)
         left = [] if known is None else [attempt for attempt in known.attempts.values() if attempt.end is None]
         for attempt in left:
             self._abandon(attempt)
@@ -187,8 +201,10 @@ class Tasks:
             if run is None or run.stopping:
                 return
             run.stopping = True
-            queued = [attempt for _, attempt in self._waiting if attempt.place.run_id == run_id]
-            self._waiting = [entry for entry in self._waiting if entry[1].place.run_id != run_id]
+            group = run.place.group
+            queued = self._lines.of_run(run_id, None if group is None else group.group_id)
+            for attempt in queued:
+                self._lines.leave(attempt)
             started = [attempt for attempt in run.attempts.values() if attempt.end is None and attempt.holds_room]
         for attempt in queued:
             self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The run was stopped."))
@@ -213,8 +229,13 @@ class Tasks:
         """Forget a run whose tasks are quiet."""
         with self._lock:
             run = self._runs.pop(run_id, None)
-            for attempt in () if run is None else run.attempts.values():
+            if run is None:
+                return
+            for attempt in run.attempts.values():
                 self._by_directory.pop(attempt.directory, None)
+            group = run.place.group
+            if group is not None and not any(_is_in(other, group.group_id) for other in self._runs.values()):
+                self._lines.forget(group.group_id)
 
     def find_row(self, run_id: int, key: str, attempt: int) -> TaskRow | None:
         """The row of the latest try of a submission, as this process last moved it."""
@@ -222,6 +243,28 @@ class Tasks:
             run = self._runs.get(run_id)
             found = None if run is None else run.attempts.get((key, attempt))
             return None if found is None else found.row
+
+    # ---- run groups ----------------------------------------------------------------------------------------------
+
+    def set_limits(self, limits: GroupLimits) -> None:
+        """A group's limits were changed: its waiting tasks go by the new ones; those that run go on."""
+        with self._lock:
+            self._lines.know(limits)
+            refused = self._lines.refused(limits.group_id)
+            for attempt, _ in refused:
+                self._lines.leave(attempt)
+        for attempt, why in refused:
+            self._ended(attempt, TaskEnd(Reason.REFUSED, None, why))
+        self._admit()
+
+    def waiting_reason(self, row: TaskRow) -> str | None:
+        """What a PENDING task waits for, in words for its owner; None when it does not wait here."""
+        with self._lock:
+            run = self._runs.get(row.run_id)
+            found = None if run is None else run.attempts.get((row.key, row.attempt))
+            if found is None or found.row.id != row.id or not self._lines.has(found):
+                return None
+            return self._lines.missing(found) or "Waiting for free CPUs and memory of this server."
 
     # ---- submissions ---------------------------------------------------------------------------------------------
 
@@ -256,9 +299,7 @@ class Tasks:
             found = None if run is None else run.attempts.get((key, attempt))
             if found is None or found.end is not None:
                 return
-            is_waiting = any(entry[1] is found for entry in self._waiting)
-            if is_waiting:
-                self._waiting = [entry for entry in self._waiting if entry[1] is not found]
+            is_waiting = self._lines.leave(found)
         if is_waiting:
             self._ended(found, TaskEnd(Reason.CANCELLED, None, "Cancelled by the engine."))
             return
@@ -341,7 +382,12 @@ class Tasks:
             return
         self._clamp(attempt)
         with self._lock:
-            bisect.insort(self._waiting, (attempt.waiting.rank, attempt), key=lambda entry: entry[0])
+            # The limits may have been lowered a moment ago: whoever stands in a line must be able to leave it.
+            why = self._lines.refusal(attempt)
+            if why is None:
+                self._lines.join(attempt)
+        if why is not None:
+            self._ended(attempt, TaskEnd(Reason.REFUSED, None, why))
 
     def _refusal(self, attempt: _Attempt) -> TaskEnd | None:
         """Why this attempt can never run here, None when it can."""
@@ -351,6 +397,10 @@ class Tasks:
         if row.instance_type is None:
             wanted = f"{row.cpus} CPUs, {row.memory_gib} GiB" + (f", {row.gpus} GPUs" if row.gpus else "")
             return TaskEnd(Reason.REFUSED, None, f"No instance type has {wanted}.")
+        with self._lock:
+            why = self._lines.refusal(attempt)
+        if why is not None:
+            return TaskEnd(Reason.REFUSED, None, why)
         if submission.image is not None and self._policy.unknown_images != "host":
             return TaskEnd(
                 Reason.IMAGE,
@@ -384,32 +434,17 @@ class Tasks:
 
     def _admit(self) -> None:
         with self._lock:
-            if self._closed or not self._waiting:
+            if self._closed:
                 return
-            chosen = admit_tasks(
-                (attempt.waiting for _, attempt in self._waiting), self._room, now_ms=self._clock.now_ms()
-            )
-            if not chosen:
-                return
-            starting = self._taken_from_waiting({task.task_id for task in chosen})
+            starting = self._lines.admit(self._room, now_ms=self._clock.now_ms())
             for attempt in starting:
                 self._hold(attempt)
         for attempt in starting:
             self._start(attempt)
 
-    def _taken_from_waiting(self, ids: set[int]) -> list[_Attempt]:
-        """Those with these ids, in order, no longer waiting. They stand near the front."""
-        found: list[_Attempt] = []
-        index = 0
-        while len(found) < len(ids):
-            if self._waiting[index][1].row.id in ids:
-                found.append(self._waiting.pop(index)[1])
-            else:
-                index += 1
-        return found
-
     def _hold(self, attempt: _Attempt) -> None:
         attempt.holds_room = True
+        self._lines.hold(attempt)
         self._room = Room(self._room.cpus - attempt.cpus, self._room.memory_bytes - attempt.memory_bytes)
 
     def _start(self, attempt: _Attempt) -> None:
@@ -480,7 +515,7 @@ class Tasks:
     def _abandon(self, attempt: _Attempt) -> None:
         """End an attempt of an engine that is gone."""
         with self._lock:
-            self._waiting = [entry for entry in self._waiting if entry[1] is not attempt]
+            self._lines.leave(attempt)
         self._runner.kill(attempt.directory)
         self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The engine was started again."))
 
@@ -521,6 +556,7 @@ class Tasks:
             attempt.end = end
             if attempt.holds_room:
                 attempt.holds_room = False
+                self._lines.release(attempt)
                 self._room = Room(self._room.cpus + attempt.cpus, self._room.memory_bytes + attempt.memory_bytes)
             run = attempt.run
             again = (
@@ -632,6 +668,10 @@ class Tasks:
 
 def _nobody(run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None:
     """The listener before there is one."""
+
+
+def _is_in(run: _Run, group_id: int) -> bool:
+    return run.place.group is not None and run.place.group.group_id == group_id
 
 
 def _directory(place: RunPlace, row: TaskRow) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from runomics.domain.admission import PendingRun
 from runomics.domain.run import ENDED, RunPhase, RunState, RunStatus
 from runomics.store import statements
 from runomics.store.events import add_event
@@ -72,6 +73,7 @@ class RunRow:
     tags: str
     extra: str
     sandbox_slot: int | None
+    configuration_id: int | None
     created_ms: int
     started_ms: int | None
     stopped_ms: int | None
@@ -103,6 +105,7 @@ class NewRun:
     run_cache_id: int | None = None
     cache_behavior: str | None = None
     batch_id: int | None = None
+    configuration_id: int | None = None
     priority: int | None = None
     engine: str
     main: str
@@ -264,9 +267,9 @@ def load_run(tx: Tx, run_id: int) -> RunRow | None:
     return None if row is None else _run(row)
 
 
-def pending_runs(tx: Tx, limit: int) -> list[RunRow]:
-    """PENDING runs of all accounts: highest priority first (none is 0), then the oldest."""
-    return [_run(row) for row in SQL.pending_runs(tx, limit=limit)]
+def pending_runs(tx: Tx, limit: int) -> list[PendingRun]:
+    """PENDING runs of all accounts that are in no group and not to be cancelled: highest priority first (none is 0), then the oldest."""
+    return [PendingRun(*row) for row in SQL.pending_runs(tx, limit=limit)]
 
 
 def active_run_ids(tx: Tx) -> list[int]:

@@ -1,16 +1,16 @@
 -- The lists of statuses stand as in the partial indexes, word for word: an index serves only the condition it was made with.
 
--- name: insert_run(id, account, uuid, name, workflow_id, workflow_type, workflow_name, workflow_uuid, workflow_owner_id, workflow_version_name, source_run_id, run_group_id, run_cache_id, cache_behavior, batch_id, priority, engine, main, digest, definition_sha256, accelerators, parameters, storage_type, storage_capacity_gib, role_arn, started_by, output_uri, run_output_uri, log_level, retention_mode, tags, extra, created_ms)!
+-- name: insert_run(id, account, uuid, name, workflow_id, workflow_type, workflow_name, workflow_uuid, workflow_owner_id, workflow_version_name, source_run_id, run_group_id, run_cache_id, cache_behavior, batch_id, configuration_id, priority, engine, main, digest, definition_sha256, accelerators, parameters, storage_type, storage_capacity_gib, role_arn, started_by, output_uri, run_output_uri, log_level, retention_mode, tags, extra, created_ms)!
 insert into run (
     id, account, uuid, name, status, incarnation, revision,
     workflow_id, workflow_type, workflow_name, workflow_uuid, workflow_owner_id, workflow_version_name,
-    source_run_id, run_group_id, run_cache_id, cache_behavior, batch_id, priority,
+    source_run_id, run_group_id, run_cache_id, cache_behavior, batch_id, configuration_id, priority,
     engine, main, digest, definition_sha256, accelerators, parameters, storage_type, storage_capacity_gib,
     role_arn, started_by, output_uri, run_output_uri, log_level, retention_mode, tags, extra, created_ms
 ) values (
     :id, :account, :uuid, :name, 'PENDING', 0, 1,
     :workflow_id, :workflow_type, :workflow_name, :workflow_uuid, :workflow_owner_id, :workflow_version_name,
-    :source_run_id, :run_group_id, :run_cache_id, :cache_behavior, :batch_id, :priority,
+    :source_run_id, :run_group_id, :run_cache_id, :cache_behavior, :batch_id, :configuration_id, :priority,
     :engine, :main, :digest, :definition_sha256, :accelerators, :parameters, :storage_type, :storage_capacity_gib,
     :role_arn, :started_by, :output_uri, :run_output_uri, :log_level, :retention_mode, :tags, :extra, :created_ms
 );
@@ -30,7 +30,9 @@ update run set delete_wished_ms = :now_ms
 where id = :id and account = :account and delete_wished_ms is null;
 
 -- name: pending_runs(limit)
-select {run} from run where status = 'PENDING' order by coalesce(priority, 0) desc, id limit :limit;
+select id, coalesce(priority, 0), storage_type, storage_capacity_gib from run
+where status = 'PENDING' and cancel_wished_ms is null and run_group_id is null
+order by coalesce(priority, 0) desc, id limit :limit;
 
 -- name: active_run_ids()
 select id from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED') order by id;
