@@ -20,6 +20,7 @@ import structlog
 
 from runomics import data_directory
 from runomics.data_directory import CannotStart
+from runomics.domain.roles import Credentials, RolesError
 from runomics.domain.run import RunStatus
 from runomics.machinery import Machinery
 from runomics.objects.directory import DirectoryObjects
@@ -27,6 +28,8 @@ from runomics.objects.s3 import S3Objects
 from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
 from runomics.ports import ObjectStore, StorageUnavailable
+from runomics.roles_file import read_roles
+from runomics.scheduler.object_access import ObjectAccess
 from runomics.settings import Settings
 from runomics.store import versions
 from runomics.store.database import Overloaded, SqliteStore
@@ -102,7 +105,7 @@ class Service:
         }
         self._definitions = Definitions(data / "definitions")
         self._url = ""
-        self._objects = _objects(settings)
+        self._access = self._object_access()
         self._machinery: Machinery | None = None
         self._working = threading.Event()
         self._taking_up = threading.Thread(target=self._take_up, name="take-up", daemon=True)
@@ -165,6 +168,21 @@ class Service:
             max_body_bytes=self._settings.max_body_bytes,
         )
 
+    def _object_access(self) -> ObjectAccess:
+        settings = self._settings
+        try:
+            roles = read_roles(settings.roles_file)
+        except RolesError as error:
+            raise CannotStart(str(error)) from error
+        return ObjectAccess(
+            store=self._store,
+            objects=_objects(settings),
+            roles=roles,
+            objects_as=lambda credentials: _objects(settings, credentials),
+            owners_count=False,
+            clock=self._clock,
+        )
+
     def _readme(self, account: str, workflow_id: int, version_name: str | None) -> str | None:
         return self._store.read(lambda tx: versions.find_readme(tx, account, workflow_id, version_name))
 
@@ -173,7 +191,7 @@ class Service:
             return None
         if self._machinery is None:
             return "Waiting: the server is starting."
-        return self._machinery.waiting_reason(run)
+        return self._machinery.waiting_reason(run.storage_type, run.storage_capacity_gib)
 
     def _operator(self) -> Operator:
         """What looks at runs in flight; waits for the machinery in the first moments of a server."""
@@ -208,7 +226,7 @@ class Service:
                 self._settings,
                 store=self._store,
                 definitions=self._definitions,
-                objects=self._objects,
+                access=self._access,
                 clock=self._clock,
             )
             machinery.begin()
@@ -298,15 +316,17 @@ def _run_id(path: str, prefix: str) -> int:
     return int(text)
 
 
-def _objects(settings: Settings) -> ObjectStore:
+def _objects(settings: Settings, credentials: Credentials | None = None) -> ObjectStore:
+    """The folder store, or the S3 service as the server's own key sees it, or as `credentials` do."""
     if settings.s3_endpoint is None:
         return DirectoryObjects(settings.data / "objects")
-    secret = settings.s3_secret_access_key
+    if credentials is None and settings.s3_access_key_id is not None and settings.s3_secret_access_key is not None:
+        credentials = Credentials(settings.s3_access_key_id, settings.s3_secret_access_key.get_secret_value())
     return S3Objects(
         endpoint=settings.s3_endpoint,
         region=settings.region,
-        access_key_id=settings.s3_access_key_id,
-        secret_access_key=None if secret is None else secret.get_secret_value(),
+        access_key_id=None if credentials is None else credentials.access_key_id,
+        secret_access_key=None if credentials is None else credentials.secret_access_key,
     )
 
 

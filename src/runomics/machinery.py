@@ -13,13 +13,14 @@ import structlog
 
 from runomics.engines.host import ForkedEngineHost
 from runomics.logs.streams import FileLogs
-from runomics.ports import Clock, ObjectStore
+from runomics.ports import Clock
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
+from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.register import Register
 from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
@@ -29,7 +30,6 @@ from runomics.settings import Settings
 from runomics.store import catalog, runs, shares, versions
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
-from runomics.store.runs import RunRow
 
 log = structlog.get_logger()
 
@@ -45,9 +45,9 @@ class Machinery:
     _scheduler: Scheduler
 
     def __init__(
-        self, settings: Settings, *, store: SqliteStore, definitions: Definitions, objects: ObjectStore, clock: Clock
+        self, settings: Settings, *, store: SqliteStore, definitions: Definitions, access: ObjectAccess, clock: Clock
     ) -> None:
-        """Choose the back ends and wire them together. Nothing runs yet.
+        """Choose the back ends and wire them together. Nothing runs yet. Objects are touched through `access` alone.
 
         Raises:
             StorageUnavailable: the run storage that was set does not work here.
@@ -82,8 +82,8 @@ class Machinery:
         )
         self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
         self.transfers = Transfers(
-            objects=objects,
-            cache=InputCache(data / "cache", objects, max_bytes=settings.cache_max_bytes),
+            objects=access.nothing(),
+            cache=InputCache(data / "cache", access.nothing(), max_bytes=settings.cache_max_bytes),
             open_export=volume_path.resolve_in_volume,
         )
         self._tasks = Tasks(
@@ -120,7 +120,7 @@ class Machinery:
             definitions=definitions,
             storage=self.storage,
             engines=self._engines,
-            objects=objects,
+            access=access,
             transfers=self.transfers,
             tasks=self._tasks,
             gateway=self._gateway,
@@ -144,7 +144,7 @@ class Machinery:
             store=store,
             definitions=definitions,
             engine_host=self._engines,
-            objects=objects,
+            objects_of=access.of_account,
             now_ms=clock.now_ms,
         )
         self._shares = Shares(store, now_ms=clock.now_ms)
@@ -179,9 +179,9 @@ class Machinery:
         self.storage.close()
         release_shared_mount(self._data / "runs")
 
-    def waiting_reason(self, run: RunRow) -> str:
+    def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
         """Why a PENDING run waits."""
-        return self._scheduler.waiting_reason(run)
+        return self._scheduler.waiting_reason(storage_type, storage_capacity_gib)
 
     def _sweep(self) -> None:
         active = frozenset(self._store.read(runs.active_run_uuids))

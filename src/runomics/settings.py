@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     )
     s3_access_key_id: str | None = Field(None, description="Key id for `s3_endpoint`.")
     s3_secret_access_key: SecretStr | None = Field(None, description="Secret key for `s3_endpoint`.")
+    roles_file: Path | None = Field(
+        None,
+        description="TOML or JSON file of the roles that runs may have and the buckets of each. Without it any role of the "
+        "account stands for all of its buckets.",
+    )
     cache_max_bytes: int = Field(
         100 * 1024**3,
         ge=0,
@@ -153,10 +158,10 @@ class Settings(BaseSettings):
         description="A run whose engine is lost with its host: `restart` it where it was, or `fail` it.",
     )
 
-    @field_validator("data", mode="after")
+    @field_validator("data", "roles_file", mode="after")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return Path(os.path.abspath(path.expanduser()))
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.abspath(path.expanduser()))
 
     @field_validator("listen")
     @classmethod

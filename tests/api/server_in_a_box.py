@@ -133,7 +133,7 @@ class Box:
             store=self.store,
             definitions=self.definitions,
             engine_host=self.engine,
-            objects=self.objects,
+            objects_of=lambda account: self.objects,
             now_ms=lambda: self.now_ms,
             limits=self.limits,
         )

@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "settings": set(),
     "data_directory": {"store"},
+    "roles_file": {"domain"},
     "domain": set(),
     "wire": set(),
     "sandbox": set(),

@@ -1,6 +1,6 @@
 """The operations on runs: start, look, list, cancel, delete. Server process, one transaction each.
 
-Deviation: roleArn and sessionPolicy are kept and answered, but do not yet narrow what a run may reach; buckets have their own rules.
+Deviation: sessionPolicy is kept and answered; it does not narrow what the role allows.
 Deviation: networkingMode is kept and answered; tasks reach no network in either mode.
 """
 

@@ -66,12 +66,15 @@ class InputCache:
 
     # ---- getting -------------------------------------------------------------------------------------------------
 
-    def fetch(self, info: ObjectInfo, on_ready: Waiter, on_bytes: OnBytes) -> None:
+    def fetch(
+        self, info: ObjectInfo, on_ready: Waiter, on_bytes: OnBytes, *, objects: ObjectStore | None = None
+    ) -> None:
         """Have the object in the cache and call `on_ready` with its file, or with the error.
 
         Fetched on this thread, unless another is at it: then this returns at once and that thread calls `on_ready`. So no
         object is fetched twice at a time, and no thread waits for another. `on_bytes` hears of what this thread fetches;
-        it may raise GivenUp, which all that wait are told.
+        it may raise GivenUp, which all that wait are told. `info` was got from `objects` (by default those of the cache) just now:
+        whoever may not read an object never comes so far, whether or not the cache has it.
         """
         known = self.find(info)
         if known is not None:
@@ -86,7 +89,7 @@ class InputCache:
             self._waiting[key] = []
         result: CachedFile | BaseException
         try:
-            result = self._download(info, on_bytes)
+            result = self._download(info, on_bytes, objects or self._objects)
         except BaseException as error:
             result = error
         with self._lock:
@@ -111,7 +114,7 @@ class InputCache:
         """Where the file lies, for reading. It may be evicted unless a run has a link to it."""
         return self._root / file.sha256[:2] / file.sha256
 
-    def _download(self, info: ObjectInfo, on_bytes: OnBytes) -> CachedFile:
+    def _download(self, info: ObjectInfo, on_bytes: OnBytes, objects: ObjectStore) -> CachedFile:
         known = self.find(info)
         if known is not None:
             return known
@@ -122,7 +125,7 @@ class InputCache:
         try:
             descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                sha256 = self._objects.download(info, descriptor, on_bytes)
+                sha256 = objects.download(info, descriptor, on_bytes)
                 size = os.fstat(descriptor).st_size
                 if size != info.size_bytes:
                     raise OSError(errno.EIO, f"{info.uri}: {size} bytes arrived instead of {info.size_bytes}")

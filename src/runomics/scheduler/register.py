@@ -65,7 +65,10 @@ _VERSIONS = _Room("workflow version", "Create the version again", versions.load_
 
 
 class Register:
-    """Examines new workflows and versions. The steps may run on several threads at once, for different rows."""
+    """Examines new workflows and versions. The steps may run on several threads at once, for different rows.
+
+    `objects_of(account)` is what that account may read: no role is named when a workflow is made.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Register:
         store: SqliteStore,
         definitions: Definitions,
         engine_host: EngineHost,
-        objects: ObjectStore,
+        objects_of: Callable[[str], ObjectStore],
         now_ms: Callable[[], int],
         limits: Limits | None = None,
         inspection_seconds: float = INSPECTION_SECONDS,
@@ -81,7 +84,7 @@ class Register:
         self._store = store
         self._definitions = definitions
         self._engine_host = engine_host
-        self._objects = objects
+        self._objects_of = objects_of
         self._now_ms = now_ms
         self._limits = limits or Limits()
         self._inspection_seconds = inspection_seconds
@@ -133,12 +136,13 @@ class Register:
             Refused: the workflow is FAILED for this reason.
         """
         extra = orjson.loads(row.extra)
-        sha256 = row.definition_sha256 or self._fetch_archive(row.definition_uri or "")
+        objects = self._objects_of(row.account)
+        sha256 = row.definition_sha256 or self._fetch_archive(objects, row.definition_uri or "")
         columns["definition_sha256"] = sha256
         if "readmeUri" in extra:
-            columns["readme"] = self._fetch_text("readmeUri", extra["readmeUri"], self._limits.readme_bytes)
+            columns["readme"] = self._fetch_text(objects, "readmeUri", extra["readmeUri"], self._limits.readme_bytes)
         if "containerRegistryMapUri" in extra:
-            extra["containerRegistryMap"] = self._fetch_registry_map(extra["containerRegistryMapUri"])
+            extra["containerRegistryMap"] = self._fetch_registry_map(objects, extra["containerRegistryMapUri"])
         choice = self._choose(row, sha256)
         columns.update(engine=choice.engine, main=choice.main)
         found = self._inspect(sha256, choice)
@@ -159,27 +163,27 @@ class Register:
 
     # ---- what lies in buckets
 
-    def _fetch_archive(self, uri: str) -> str:
+    def _fetch_archive(self, objects: ObjectStore, uri: str) -> str:
         for _ in range(FETCH_TRIES):
             try:
-                return self._receive(self._objects.head(uri))
+                return self._receive(objects, objects.head(uri))
             except ObjectChanged:
                 continue
             except (ObjectMissing, ObjectForbidden) as error:
                 raise Refused(_unreadable("definitionUri", uri, error)) from error
         raise Refused(f"definitionUri {uri} changed while it was read. Create the workflow again when it is written.")
 
-    def _receive(self, info: ObjectInfo) -> str:
+    def _receive(self, objects: ObjectStore, info: ObjectInfo) -> str:
         limit_bytes = self._limits.definition_uri_bytes
         if info.size_bytes > limit_bytes:
             raise Refused(
                 f"definitionUri {info.uri} has {info.size_bytes} bytes; the limit is {limit_bytes}. Leave out what is not needed."
             )
-        return self._definitions.receive(lambda descriptor: self._objects.download(info, descriptor))
+        return self._definitions.receive(lambda descriptor: objects.download(info, descriptor))
 
-    def _fetch_text(self, member: str, uri: str, limit_bytes: int) -> str:
+    def _fetch_text(self, objects: ObjectStore, member: str, uri: str, limit_bytes: int) -> str:
         try:
-            return self._objects.read_bytes(uri, limit_bytes).decode("utf-8")
+            return objects.read_bytes(uri, limit_bytes).decode("utf-8")
         except (ObjectMissing, ObjectForbidden) as error:
             raise Refused(_unreadable(member, uri, error)) from error
         except UnicodeDecodeError as error:
@@ -187,8 +191,8 @@ class Register:
         except ValueError as error:
             raise Refused(f"{member} {uri} has more than {limit_bytes} bytes. Shorten it.") from error
 
-    def _fetch_registry_map(self, uri: str) -> Mapping[str, Any]:
-        text = self._fetch_text("containerRegistryMapUri", uri, self._limits.registry_map_bytes)
+    def _fetch_registry_map(self, objects: ObjectStore, uri: str) -> Mapping[str, Any]:
+        text = self._fetch_text(objects, "containerRegistryMapUri", uri, self._limits.registry_map_bytes)
         try:
             document = orjson.loads(text)
         except orjson.JSONDecodeError as error:

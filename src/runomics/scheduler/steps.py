@@ -56,8 +56,10 @@ from runomics.ports import (
 )
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.manifest import manifest_lines
+from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.tasks import RunPlace, Tasks
 from runomics.scheduler.transfer import Exported, ExportJob, Imported, Transfers
+from runomics.scheduler.transfer_work import export_failure
 from runomics.store import runs as run_rows
 from runomics.store import tasks as task_rows
 from runomics.store.database import SqliteStore
@@ -124,7 +126,7 @@ class Steps:
         definitions: Definitions,
         storage: RunStorage,
         engines: EngineHost,
-        objects: ObjectStore,
+        access: ObjectAccess,
         transfers: Transfers,
         tasks: Tasks,
         gateway: Gateway,
@@ -139,7 +141,7 @@ class Steps:
         self._definitions = definitions
         self._storage = storage
         self._engines = engines
-        self._objects = objects
+        self._access = access
         self._transfers = transfers
         self._tasks = tasks
         self._gateway = gateway
@@ -219,6 +221,9 @@ class Steps:
     # ---- the acts of each state ----------------------------------------------------------------------------------
 
     def _starting(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        refused = self._access.role_failure(run.account, run.role_arn)
+        if refused is not None:
+            return Failed(refused.reason, refused.message), {}
         directory = self._directory(run)
         for name in ("gateway", "engine", "inputs", "tasks"):
             (directory / name).mkdir(parents=True, exist_ok=True)
@@ -264,7 +269,7 @@ class Steps:
             acts.parameters = (None, failure) if data is None else read_parameters(data, wanted, workflow_name)
             self._wake(run.id)
 
-        self._transfers.read_object(uri, PARAMETERS_LIMIT_BYTES, done)
+        self._transfers.read_object(uri, PARAMETERS_LIMIT_BYTES, done, objects=self._objects_of(run))
 
     def _importing(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
         acts = self._acts_of(run.id)
@@ -292,21 +297,23 @@ class Steps:
             acts.imported = Imported(staged={}, digests={}, failure=(error.reason, str(error)))
             return
         bucket = run.output_uri.removeprefix("s3://").split("/", 1)[0]
+        objects = self._objects_of(run)
 
         def check() -> tuple[str, str] | None:
             """Results must have somewhere to go before anything is computed."""
             try:
-                exists = self._objects.bucket_exists(bucket)
-            except (ObjectForbidden, ObjectMissing):
-                exists = False
-            if exists:
-                return None
+                if objects.bucket_exists(bucket):
+                    return None
+            except ObjectForbidden as error:
+                return export_failure("of the run", run.run_output_uri, error)
+            except ObjectMissing:
+                pass
             failure = failures.of_missing_output_bucket(bucket)
             return failure.reason, failure.message
 
         if uris:
             self._note(run, f"Importing {len(uris)} inputs.")
-        self._transfers.import_inputs(self._directory(run), uris, done, check=check)
+        self._transfers.import_inputs(self._directory(run), uris, done, check=check, objects=objects)
 
     def _executing(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
         acts = self._acts_of(run.id)
@@ -448,7 +455,7 @@ class Steps:
             outputs=result.outputs if result is not None and succeeded else None,
         )
         self._note(run, f"Exporting {len(job.exports)} outputs.")
-        self._transfers.export(job, done, check=check)
+        self._transfers.export(job, done, check=check, objects=self._objects_of(run))
 
     def _stopping(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
         acts = self._acts_of(run.id)
@@ -506,7 +513,8 @@ class Steps:
             self._wake(run.id)
 
         acts.log_exporting = True
-        self._transfers.export_log(log_file, f"{run.run_output_uri.rstrip('/')}/logs/engine.log", done)
+        uri = f"{run.run_output_uri.rstrip('/')}/logs/engine.log"
+        self._transfers.export_log(log_file, uri, done, objects=self._objects_of(run))
         return acts.log_exported
 
     def _release(self, run: RunRow, acts: _Acts, waited_ms: int) -> tuple[RunEvent | None, Mapping[str, Any]]:
@@ -556,7 +564,7 @@ class Steps:
         if run is None:
             return
         digests = orjson.loads(run.resource_digests) if run.resource_digests else {}
-        self._transfers.stage(self._directory(run), uri, digests.get(uri), done)
+        self._transfers.stage(self._directory(run), uri, digests.get(uri), done, objects=self._objects_of(run))
 
     def engine_note(self, run_id: int, message: Mapping[str, Any]) -> None:
         """A note of the engine for the run's log."""
@@ -588,6 +596,10 @@ class Steps:
 
     def _directory(self, run: RunRow) -> Path:
         return self._policy.runs_directory / run.uuid
+
+    def _objects_of(self, run: RunRow) -> ObjectStore:
+        """What the run may touch with its role."""
+        return self._access.of_run(run.account, run.role_arn)
 
     def _definition(self, run: RunRow) -> Path:
         return self._definitions.tree(run.definition_sha256)

@@ -39,6 +39,7 @@ class Progress:
 class Transfers:
     """One per server.
 
+    `objects` of a call is what the run may touch (scheduler.object_access); without it the one of the constructor counts.
     `open_export` opens a path that an engine named, inside the run's volume and inputs, for reading and without ever
     blocking. Callbacks come once, on a transfer thread; they must be short.
     """
@@ -61,15 +62,22 @@ class Transfers:
         on_done: Callable[[Imported], None],
         *,
         check: Check | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         """Stage every URI below run_directory/inputs. `check` is asked first, on a transfer thread.
 
         A URI that is not `declared` and cannot be read is left out of what was staged, and is no failure.
         """
-        self._stage(run_directory, "import", uris=uris, expected={}, on_done=on_done, check=check)
+        self._stage(run_directory, "import", uris=uris, expected={}, on_done=on_done, check=check, objects=objects)
 
     def stage(
-        self, run_directory: Path, uri: str, expected_digest: str | None, on_done: Callable[[Imported], None]
+        self,
+        run_directory: Path,
+        uri: str,
+        expected_digest: str | None,
+        on_done: Callable[[Imported], None],
+        *,
+        objects: ObjectStore | None = None,
     ) -> None:
         """Stage what an engine names at run time; a trailing slash means a directory.
 
@@ -81,7 +89,15 @@ class Transfers:
             on_done(Imported(staged={}, digests={}, failure=(error.reason, error.message)))
             return
         expected = {} if expected_digest is None else {uri: expected_digest}
-        self._stage(run_directory, f"stage {uri}", uris=[parsed], expected=expected, on_done=on_done, check=None)
+        self._stage(
+            run_directory,
+            f"stage {uri}",
+            uris=[parsed],
+            expected=expected,
+            on_done=on_done,
+            check=None,
+            objects=objects,
+        )
 
     def _stage(
         self,
@@ -92,33 +108,50 @@ class Transfers:
         expected: Mapping[str, str],
         on_done: Callable[[Imported], None],
         check: Check | None,
+        objects: ObjectStore | None,
     ) -> None:
         work = self._begin(run_directory, name, on_done)
         if work is not None:
-            InputStaging(work, self._objects, self._cache, uris=uris, expected=expected, check=check).begin()
+            InputStaging(work, objects or self._objects, self._cache, uris=uris, expected=expected, check=check).begin()
 
     # ---- out -----------------------------------------------------------------------------------------------------
 
-    def export(self, job: ExportJob, on_done: Callable[[Exported], None], *, check: Check | None = None) -> None:
+    def export(
+        self,
+        job: ExportJob,
+        on_done: Callable[[Exported], None],
+        *,
+        check: Check | None = None,
+        objects: ObjectStore | None = None,
+    ) -> None:
         """Store the run's outputs below its output URI. `check` is asked first, on a transfer thread."""
         work = self._begin(job.run_directory, "export", on_done)
         if work is not None:
-            OutputDelivery(work, self._objects, self._open_export, job=job, check=check).begin()
+            OutputDelivery(work, objects or self._objects, self._open_export, job=job, check=check).begin()
 
-    def export_log(self, log_file: Path, uri: str, on_done: Callable[[Exported], None]) -> None:
+    def export_log(
+        self, log_file: Path, uri: str, on_done: Callable[[Exported], None], *, objects: ObjectStore | None = None
+    ) -> None:
         """Store a log of ours, a file of the run's directory, as `uri`."""
 
         def act() -> int:
-            return upload_log(self._objects, log_file, uri)
+            return upload_log(objects or self._objects, log_file, uri)
 
         self._store_one(log_file.parent, log_file.name, uri, act, on_done)
 
-    def read_object(self, uri: str, limit_bytes: int, on_done: Callable[[bytes | None, str | None], None]) -> None:
+    def read_object(
+        self,
+        uri: str,
+        limit_bytes: int,
+        on_done: Callable[[bytes | None, str | None], None],
+        *,
+        objects: ObjectStore | None = None,
+    ) -> None:
         """Read a small object whole: its content, or None and why it cannot be had."""
 
         def act() -> None:
             try:
-                data = self._objects.read_bytes(uri, limit_bytes)
+                data = (objects or self._objects).read_bytes(uri, limit_bytes)
             except (ObjectMissing, ObjectForbidden, ValueError, OSError) as error:
                 on_done(None, f"{uri} cannot be read: {error}")
                 return

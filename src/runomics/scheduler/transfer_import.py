@@ -160,7 +160,7 @@ class InputStaging:
             finally:
                 batch.release()
 
-        self._cache.fetch(info, ready, count)
+        self._cache.fetch(info, ready, count, objects=self._objects)
 
     def _again(self, wanted: _Wanted, info: ObjectInfo, batch: Batch) -> None:
         """The file was evicted between finding and linking it, or the run's directory is gone."""
