@@ -179,7 +179,7 @@ class Service:
             objects=_objects(settings),
             roles=roles,
             objects_as=lambda credentials: _objects(settings, credentials),
-            owners_count=False,
+            owners_count=settings.s3_endpoint is None,
             clock=self._clock,
         )
 
@@ -191,7 +191,7 @@ class Service:
             return None
         if self._machinery is None:
             return "Waiting: the server is starting."
-        return self._machinery.waiting_reason(run.storage_type, run.storage_capacity_gib)
+        return self._machinery.waiting_reason(run)
 
     def _operator(self) -> Operator:
         """What looks at runs in flight; waits for the machinery in the first moments of a server."""

@@ -30,6 +30,7 @@ from runomics.settings import Settings
 from runomics.store import catalog, runs, shares, versions
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
+from runomics.store.runs import RunRow
 
 log = structlog.get_logger()
 
@@ -179,9 +180,9 @@ class Machinery:
         self.storage.close()
         release_shared_mount(self._data / "runs")
 
-    def waiting_reason(self, storage_type: str, storage_capacity_gib: int | None) -> str:
+    def waiting_reason(self, run: RunRow) -> str:
         """Why a PENDING run waits."""
-        return self._scheduler.waiting_reason(storage_type, storage_capacity_gib)
+        return self._scheduler.waiting_reason(run)
 
     def _sweep(self) -> None:
         active = frozenset(self._store.read(runs.active_run_uuids))

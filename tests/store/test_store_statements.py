@@ -19,6 +19,7 @@ from runomics.domain import task as task_life
 from runomics.domain.run import RunStatus
 from runomics.store import (
     accounts,
+    buckets,
     caches,
     catalog,
     configurations,
@@ -38,6 +39,7 @@ from runomics.store.pages import Listing, drivers, probe_text, walk_text
 
 ROOMS = {
     "accounts": accounts.SQL,
+    "buckets": buckets.SQL,
     "caches": caches.SQL,
     "catalog": catalog.SQL,
     "configurations": configurations.SQL,
@@ -59,7 +61,7 @@ LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
     "workflows": (catalog._LISTING, ("name", "type")),
 }
 SCHEDULERS_SHARE_EVENTS = {share_life.ShareEvent.ACTIVATED, share_life.ShareEvent.DELETED}
-SMALL = {"account", "access_key", "counter"}
+SMALL = {"account", "access_key", "bucket", "bucket_reader", "counter"}
 """Tables that may be read whole."""
 WALKED_WHOLE = {
     "configuration_creating",
@@ -232,6 +234,7 @@ def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, mon
     [
         ("account", statements.columns(accounts.AccountRow)),
         ("access_key", statements.columns(accounts.AccessKeyRow)),
+        ("bucket", statements.columns(buckets.BucketRow)),
         ("run", runs.COLUMNS),
         ("task", tasks.COLUMNS),
         ("workflow", catalog.COLUMNS),

@@ -19,7 +19,10 @@ class AccountRow:
 
 @dataclass(frozen=True, slots=True)
 class AccessKeyRow:
-    """What signs an account's requests. `secret` is in clear: SigV4 needs it. `status` is ACTIVE or DISABLED."""
+    """What signs an account's requests. `secret` is in clear: SigV4 needs it. `status` is ACTIVE or DISABLED.
+
+    `policy` is a managed policy's name or an IAM policy document; with None the key may do everything in its account.
+    """
 
     key_id: str
     account: str
@@ -27,6 +30,7 @@ class AccessKeyRow:
     principal_arn: str
     created_ms: int
     status: str = "ACTIVE"
+    policy: str | None = None
 
 
 SQL = statements.load("accounts", account=AccountRow, access_key=AccessKeyRow)

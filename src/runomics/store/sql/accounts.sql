@@ -7,9 +7,9 @@ select {account} from account where account = :account;
 -- name: list_accounts()
 select {account} from account order by account;
 
--- name: add_key(key_id, account, secret, principal_arn, created_ms, status)!
-insert into access_key (key_id, account, secret, principal_arn, status, created_ms)
-values (:key_id, :account, :secret, :principal_arn, :status, :created_ms);
+-- name: add_key(key_id, account, secret, principal_arn, created_ms, status, policy)!
+insert into access_key (key_id, account, secret, principal_arn, status, created_ms, policy)
+values (:key_id, :account, :secret, :principal_arn, :status, :created_ms, :policy);
 
 -- name: find_key(key_id)^
 select {access_key} from access_key where key_id = :key_id;
