@@ -290,6 +290,19 @@ def test_a_new_server_adopts_what_was_started_and_takes_the_rest_again(desk: Des
     assert wait(lambda: len(desk.runner.started) == 3)
 
 
+def test_an_adopted_attempt_whose_start_was_never_written_still_ends(desk: Desk) -> None:
+    desk.submit("a")
+    (row,) = desk.rows()
+    desk.tasks.close()
+    desk.store.write(lambda tx: task_rows.apply_task(tx, row, TaskStatus.PENDING, now_ms=1))
+    desk.tasks = desk.new_tasks()
+    (pending,) = desk.store.read(lambda tx: task_rows.open_tasks(tx, RUN_ID))
+    desk.tasks.open_run(desk.place, [pending])
+    desk.runner.ends(name(row), Reason.OK)
+    desk.settle()
+    assert [each.status for each in desk.rows()] == [TaskStatus.COMPLETED]
+
+
 def test_rows_of_an_engine_that_is_gone_are_cancelled(desk: Desk) -> None:
     desk.submit("a")
     (row,) = desk.rows()

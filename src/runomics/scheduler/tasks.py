@@ -505,6 +505,9 @@ class Tasks:
             since_ms=row.created_ms,
             outputs=_outputs_of_spec(_directory(run.place, row)),
         )
+        if row.status is TaskStatus.PENDING:
+            # It was started, and the server died before that was written.
+            attempt.row = self._move(row, TaskEvent.ADMITTED)
         with self._lock:
             run.attempts[(row.key, row.attempt)] = attempt
             run.unsettled += 1
