@@ -26,10 +26,12 @@ from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
 from runomics.ports import EngineResult, Inspection
 from runomics.scheduler.register import Register
+from runomics.scheduler.shares import Shares
 from runomics.store.catalog import load_workflow
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
+from runomics.store.shares import moving_shares
 from runomics.store.versions import creating_versions
 
 ACCOUNT = "123456789012"
@@ -138,6 +140,8 @@ class Box:
             limits=self.limits,
         )
 
+        self.shares = Shares(self.store, now_ms=lambda: self.now_ms)
+
     def close(self) -> None:
         self.store.close()
 
@@ -197,6 +201,26 @@ class Box:
         for version_id in self.store.read(creating_versions):
             self.register.step_version(version_id)
         return answer
+
+    def shared(self, workflow_id: str, subscriber: str = OTHER, *, account: str = ACCOUNT, **request: Any) -> str:
+        """The id of an ACTIVE share."""
+        share_id: str = self.offered(workflow_id, subscriber, account=account, **request)
+        self.call("AcceptShare", account=subscriber, shareId=share_id)
+        self.move_shares()
+        return share_id
+
+    def offered(self, workflow_id: str, subscriber: str = OTHER, *, account: str = ACCOUNT, **request: Any) -> str:
+        """The id of a PENDING share."""
+        arn = f"arn:aws:omics:us-east-1:{account}:workflow/{workflow_id}"
+        share_id: str = self.call(
+            "CreateShare", account=account, resourceArn=arn, principalSubscriber=subscriber, **request
+        )["shareId"]
+        return share_id
+
+    def move_shares(self) -> None:
+        """What the scheduler does when a share is woken."""
+        for row_id in self.store.read(moving_shares):
+            self.shares.step(row_id)
 
     def start_run(self, workflow_id: str | None, *, account: str = ACCOUNT, **request: Any) -> dict[str, Any]:
         usual: dict[str, Any] = {

@@ -15,12 +15,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
-from server_in_a_box import ACCOUNT, HELLO, ROLE, Box, zip_of
+from botocore.exceptions import ClientError, WaiterError
+from server_in_a_box import ACCOUNT, HELLO, OTHER, ROLE, Box, zip_of
 
 from runomics.operations import registry
 from runomics.operations.caller import Caller
-from runomics.store.versions import find_readme
+from runomics.store.versions import creating_versions, find_readme
 from runomics.web.exports import PREFIX, Exports
 from runomics.wire.asgi import Edge, Handler, Page, PageAnswer, PageRequest
 from runomics.wire.model import ServiceModel
@@ -28,6 +28,7 @@ from runomics.wire.server import HttpServer, bind
 from runomics.wire.signing import AccessKey
 
 KEY = AccessKey("AKIAEXAMPLE", ACCOUNT, b"secret", f"arn:aws:iam::{ACCOUNT}:user/ana")
+OTHER_KEY = AccessKey("AKIAOTHER", OTHER, b"other", f"arn:aws:iam::{OTHER}:user/bea")
 ARCHIVE = zip_of({"main.wdl": HELLO})
 
 
@@ -36,6 +37,7 @@ class Live:
     """A running server, its client, and what is behind it."""
 
     client: Any
+    other_client: Any
     box: Box
 
     def active_workflow(self, **request: Any) -> str:
@@ -75,7 +77,7 @@ def live(box: Box) -> Iterator[Live]:
             for name, found in registry.handlers().items()
         },
         store=box.store,
-        find_key={KEY.key_id: KEY}.get,
+        find_key={KEY.key_id: KEY, OTHER_KEY.key_id: OTHER_KEY}.get,
         make_caller=lambda key, request_id: Caller(
             key.account, key.principal_arn, key.key_id, request_id, int(time.time() * 1000), box.site
         ),
@@ -89,19 +91,22 @@ def live(box: Box) -> Iterator[Live]:
     thread.start()
     try:
         port = ports.get(timeout=10)
-        client = boto3.client(
-            "omics",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id=KEY.key_id,
-            aws_secret_access_key=KEY.secret.decode(),
-            config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}),
-        )
-        yield Live(client, box)
+        yield Live(*(_client(port, key) for key in (KEY, OTHER_KEY)), box)
     finally:
         server.stop()
         thread.join(timeout=10)
         edge.close()
+
+
+def _client(port: int, key: AccessKey) -> Any:
+    return boto3.client(
+        "omics",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="us-east-1",
+        aws_access_key_id=key.key_id,
+        aws_secret_access_key=key.secret.decode(),
+        config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}),
+    )
 
 
 def start(live: Live, workflow_id: str, **request: Any) -> dict[str, Any]:
@@ -129,6 +134,81 @@ def test_a_workflow_is_made_found_and_fetched_again(live: Live) -> None:
     assert fetch(found["readme"]).decode() == "# Größe"
     listed = live.client.get_paginator("list_workflows").paginate(name="hello", type="PRIVATE").build_full_result()
     assert [item["id"] for item in listed["items"]] == [workflow_id]
+
+
+def test_versions_are_waited_for_paged_and_fetched(live: Live) -> None:
+    workflow_id = live.active_workflow()
+    for name in ("v1", "v2", "v3"):
+        live.client.create_workflow_version(
+            workflowId=workflow_id, versionName=name, definitionZip=ARCHIVE, readmeMarkdown=f"# {name}"
+        )
+    with pytest.raises(WaiterError, match="Max attempts exceeded"):
+        wait_for_version(live, workflow_id, "v2")
+    for row_id in live.box.store.read(creating_versions):
+        live.box.register.step_version(row_id)
+    wait_for_version(live, workflow_id, "v2")
+    pages = live.client.get_paginator("list_workflow_versions").paginate(
+        workflowId=workflow_id, PaginationConfig={"PageSize": 1}
+    )
+    assert [[item["versionName"] for item in page["items"]] for page in pages] == [["v1"], ["v2"], ["v3"]]
+    found = live.client.get_workflow_version(workflowId=workflow_id, versionName="v2", export=["DEFINITION", "README"])
+    assert fetch(found["definition"]) == ARCHIVE
+    assert fetch(found["readme"]) == b"# v2"
+    live.client.delete_workflow_version(workflowId=workflow_id, versionName="v2")
+    with pytest.raises(live.client.exceptions.ResourceNotFoundException):
+        live.client.get_workflow_version(workflowId=workflow_id, versionName="v2")
+
+
+def wait_for_version(live: Live, workflow_id: str, name: str) -> None:
+    live.client.get_waiter("workflow_version_active").wait(
+        workflowId=workflow_id, versionName=name, WaiterConfig={"Delay": 0, "MaxAttempts": 1}
+    )
+
+
+def test_the_whole_life_of_a_share_between_two_accounts(live: Live) -> None:
+    owner, subscriber = live.client, live.other_client
+    workflow_id = live.active_workflow(name="hello", tags={"a": "1"})
+    arn = owner.get_workflow(id=workflow_id)["arn"]
+    offers = [
+        owner.create_share(resourceArn=arn, principalSubscriber=account, shareName="lab")["shareId"]
+        for account in (OTHER, "111122223333")
+    ]
+    pages = owner.get_paginator("list_shares").paginate(resourceOwner="SELF", PaginationConfig={"PageSize": 1})
+    assert [[share["shareId"] for share in page["shares"]] for page in pages] == [[offer] for offer in offers]
+
+    (offer,) = subscriber.list_shares(resourceOwner="OTHER", filter={"status": ["PENDING"]})["shares"]
+    assert subscriber.accept_share(shareId=offer["shareId"])["status"] == "ACTIVATING"
+    live.box.move_shares()
+    assert subscriber.get_share(shareId=offer["shareId"])["share"]["status"] == "ACTIVE"
+
+    shared = {"workflowOwnerId": offer["ownerId"]}
+    assert subscriber.get_workflow(id=offer["resourceId"], **shared)["name"] == "hello"
+    usual = {
+        "workflowId": workflow_id,
+        "roleArn": ROLE,
+        "outputUri": "s3://theirs/out",
+        "parameters": {"reads": "s3://b/r"},
+    }
+    run_id = subscriber.start_run(**usual, **shared)["id"]
+    assert subscriber.get_run(id=run_id)["workflowOwnerId"] == ACCOUNT
+
+    again = {"runId": run_id, "roleArn": ROLE, "outputUri": "s3://theirs/out"}
+    with pytest.raises(subscriber.exceptions.ValidationException):
+        subscriber.start_run(**again)
+    with pytest.raises(subscriber.exceptions.AccessDeniedException):
+        subscriber.get_workflow(id=workflow_id, export=["DEFINITION"], **shared)
+    with pytest.raises(subscriber.exceptions.AccessDeniedException):
+        subscriber.get_run(id=run_id, export=["DEFINITION"])
+    with pytest.raises(owner.exceptions.ConflictException):
+        owner.delete_workflow(id=workflow_id)
+
+    for share_id in offers:
+        assert owner.delete_share(shareId=share_id)["status"] == "DELETING"
+    live.box.move_shares()
+    assert subscriber.get_run(id=run_id)["status"] == "PENDING"
+    with pytest.raises(subscriber.exceptions.ResourceNotFoundException):
+        subscriber.start_run(**usual, **shared)
+    owner.delete_workflow(id=workflow_id)
 
 
 def test_an_export_url_with_another_signature_is_forbidden(live: Live) -> None:

@@ -23,7 +23,7 @@ PAGE_SIZE = 100
 
 _ID_BYTES = 8
 _MAC_BYTES = 16
-_NOT_FILTERS = ("startingToken", "maxResults")
+_NOT_FILTERS = ("startingToken", "nextToken", "maxResults", "maxItems")
 
 
 def size(request: Mapping[str, Any]) -> int:
@@ -32,13 +32,13 @@ def size(request: Mapping[str, Any]) -> int:
     return count
 
 
-def start(caller: Caller, operation: str, request: Mapping[str, Any]) -> int:
-    """The id after which the page begins, 0 for the first page.
+def start(caller: Caller, operation: str, request: Mapping[str, Any], *, member: str = "startingToken") -> int:
+    """The id after which the page begins, 0 for the first page. `member` is what the operation calls the token.
 
     Raises:
         ValidationException: the token was not made by this server for this account, operation and filter.
     """
-    token = request.get("startingToken")
+    token = request.get(member)
     if token is None:
         return 0
     try:
@@ -50,7 +50,7 @@ def start(caller: Caller, operation: str, request: Mapping[str, Any]) -> int:
         raw[_ID_BYTES:], _mac(caller, operation, request, after_id)
     ):
         raise ValidationException(
-            f"startingToken '{token}' is not a token of {operation} with this filter. Pass nextToken of the page before, with "
+            f"{member} '{token}' is not a token of {operation} with this filter. Pass nextToken of the page before, with "
             "the same filter, or no token for the first page."
         )
     return int.from_bytes(after_id, "big")
@@ -63,13 +63,14 @@ def page(
     *,
     items: list[dict[str, Any]],
     next_after_id: int | None,
+    items_member: str = "items",
 ) -> dict[str, Any]:
-    """The answer of a list operation; nextToken only when there may be more."""
+    """The answer of a list operation; nextToken only when there may be more. `items_member` is what it calls the items."""
     if next_after_id is None:
-        return {"items": items}
+        return {items_member: items}
     after_id = next_after_id.to_bytes(_ID_BYTES, "big")
     token = base64.urlsafe_b64encode(after_id + _mac(caller, operation, request, after_id)).decode()
-    return {"items": items, "nextToken": token}
+    return {items_member: items, "nextToken": token}
 
 
 def _mac(caller: Caller, operation: str, request: Mapping[str, Any], after_id: bytes) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runomics.operations import definitions, runs, tasks, versions, workflows
+from runomics.operations import definitions, runs, shares, tasks, versions, workflows
 from runomics.operations.caller import Caller
 from runomics.store.database import Tx
 
@@ -27,7 +27,9 @@ class Registered:
 
 
 OPERATIONS: tuple[Registered, ...] = (
+    Registered("AcceptShare", shares.accept_share, writes=True),
     Registered("CancelRun", runs.cancel_run, writes=True),
+    Registered("CreateShare", shares.create_share, writes=True),
     Registered("CreateWorkflow", workflows.create_workflow, writes=True, prepare=definitions.store_definition),
     Registered(
         "CreateWorkflowVersion",
@@ -36,14 +38,17 @@ OPERATIONS: tuple[Registered, ...] = (
         prepare=definitions.store_definition,
     ),
     Registered("DeleteRun", runs.delete_run, writes=True),
+    Registered("DeleteShare", shares.delete_share, writes=True),
     Registered("DeleteWorkflow", workflows.delete_workflow, writes=True),
     Registered("DeleteWorkflowVersion", versions.delete_workflow_version, writes=True),
     Registered("GetRun", runs.get_run),
     Registered("GetRunTask", tasks.get_run_task),
+    Registered("GetShare", shares.get_share),
     Registered("GetWorkflow", workflows.get_workflow),
     Registered("GetWorkflowVersion", versions.get_workflow_version),
     Registered("ListRunTasks", tasks.list_run_tasks),
     Registered("ListRuns", runs.list_runs),
+    Registered("ListShares", shares.list_shares),
     Registered("ListWorkflowVersions", versions.list_workflow_versions),
     Registered("ListWorkflows", workflows.list_workflows),
     Registered("StartRun", runs.start_run, writes=True),

@@ -195,11 +195,11 @@ def delete_workflow(tx: Tx, caller: Caller, request: DeleteWorkflowRequestTypeDe
         )
     if count := versions.count_versions(tx, caller.account, row.id):
         raise ConflictException(
-            f"Workflow {row.id} has {count} versions and cannot be deleted: delete them first with DeleteWorkflowVersion."
+            f"Workflow {row.id} still has versions ({count}) and cannot be deleted: delete them first with DeleteWorkflowVersion."
         )
     if count := shares.count_live_shares(tx, caller.account, row.id):
         raise ConflictException(
-            f"Workflow {row.id} has {count} shares and cannot be deleted: end them first with DeleteShare. "
+            f"Workflow {row.id} still has live shares ({count}) and cannot be deleted: end them first with DeleteShare. "
             "ListShares with resourceOwner SELF lists them."
         )
     catalog.delete_workflow(tx, row, now_ms=caller.now_ms)

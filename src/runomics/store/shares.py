@@ -113,8 +113,8 @@ def offered_shares(
     return _page(rows, limit, wanted)
 
 
-def wish_accept(tx: Tx, share: ShareRow, now_ms: int) -> bool:
-    """Note that the subscriber accepted, and wake the scheduler; False when the share changed meanwhile.
+def wish_accept(tx: Tx, share: ShareRow, now_ms: int) -> ShareStatus | None:
+    """Note that the subscriber accepted, and wake the scheduler; the status that says so, None when the share changed meanwhile.
 
     Raises:
         IllegalShareTransition: it is not PENDING.
@@ -122,8 +122,8 @@ def wish_accept(tx: Tx, share: ShareRow, now_ms: int) -> bool:
     return _wish(tx, share, ShareEvent.ACCEPTED, now_ms)
 
 
-def wish_delete(tx: Tx, share: ShareRow, now_ms: int) -> bool:
-    """Note that either side wants it to end, and wake the scheduler; from here on nothing can be done with it.
+def wish_delete(tx: Tx, share: ShareRow, now_ms: int) -> ShareStatus | None:
+    """The same for the wish of either side that it end; from here on nothing can be done with it.
 
     Raises:
         IllegalShareTransition: it has ended already.
@@ -165,11 +165,12 @@ def forget_shares(tx: Tx, before_ms: int, limit: int) -> int:
 # ---- pieces ------------------------------------------------------------------------------------------------------
 
 
-def _wish(tx: Tx, share: ShareRow, event: ShareEvent, now_ms: int) -> bool:
-    if not apply_share(tx, share, advance(ShareStatus(share.status), event), now_ms=now_ms):
-        return False
+def _wish(tx: Tx, share: ShareRow, event: ShareEvent, now_ms: int) -> ShareStatus | None:
+    to = advance(ShareStatus(share.status), event)
+    if not apply_share(tx, share, to, now_ms=now_ms):
+        return None
     tx.wake(KIND, share.id)
-    return True
+    return to
 
 
 def _looked_at(limit: int, wanted: Callable[[ShareRow], bool] | None) -> int:
