@@ -57,6 +57,12 @@ def has(name: str) -> bool:
     return _found[name]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts its background jobs with interrupts ignored, and what is ignored stays so in every child: then Ctrl-C cannot be tested.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     required = set(filter(None, os.environ.get("RUNOMICS_TEST_REQUIRE", "").split(",")))
     for marker in item.iter_markers("needs"):
