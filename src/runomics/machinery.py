@@ -17,7 +17,9 @@ from runomics.ports import Clock
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
+from runomics.scheduler.configurations import Configurations
 from runomics.scheduler.gateway import Gateway
+from runomics.scheduler.groups import Groups
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
 from runomics.scheduler.object_access import ObjectAccess
@@ -27,10 +29,11 @@ from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.tasks import TaskPolicy, Tasks
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
-from runomics.store import catalog, runs, shares, versions
+from runomics.store import catalog, configurations, groups, runs, shares, versions
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
+from runomics.store.tasks import TaskRow
 
 log = structlog.get_logger()
 
@@ -149,6 +152,13 @@ class Machinery:
             now_ms=clock.now_ms,
         )
         self._shares = Shares(store, now_ms=clock.now_ms)
+        self._configurations = Configurations(store)
+        self._groups = Groups(
+            store,
+            set_limits=self._tasks.set_limits,
+            wake=self._scheduler.wake,
+            admit=self._scheduler.run_ended,
+        )
 
     def begin(self) -> None:
         """Start threads and launchers, remove what belongs to no live run, and take up what is open."""
@@ -163,6 +173,8 @@ class Machinery:
                 "workflow": Kind(self._register.step, catalog.creating_workflows, Lane.REGISTER),
                 versions.KIND: Kind(self._register.step_version, versions.creating_versions, Lane.REGISTER),
                 shares.KIND: Kind(self._shares.step, shares.moving_shares),
+                configurations.KIND: Kind(self._configurations.step, configurations.creating_configurations),
+                groups.KIND: Kind(self._groups.step, lambda tx: ()),
             }
         )
         self._scheduler.run_ended()
@@ -183,6 +195,10 @@ class Machinery:
     def waiting_reason(self, run: RunRow) -> str:
         """Why a PENDING run waits."""
         return self._scheduler.waiting_reason(run)
+
+    def task_waiting_reason(self, task: TaskRow) -> str | None:
+        """Why a PENDING task waits."""
+        return self._tasks.waiting_reason(task)
 
     def _sweep(self) -> None:
         active = frozenset(self._store.read(runs.active_run_uuids))

@@ -290,7 +290,6 @@ def test_many_at_once_with_one_token_make_one_run(live: Live) -> None:
         ("create_workflow", {}, "ValidationException", 400),
         ("start_run", {"roleArn": ROLE, "outputUri": "s3://bucket/out"}, "ValidationException", 400),
         ("list_runs", {"startingToken": "x"}, "ValidationException", 400),
-        ("create_run_group", {}, "NotSupportedOperationException", 405),
     ],
 )
 def test_refusals_are_the_errors_of_the_model(

@@ -87,6 +87,13 @@ def of_run_time(limit_seconds: int) -> Failure:
     return Failure("RUN_TIMED_OUT", f"Run timed out after {limit_seconds // 60} minutes.")
 
 
+def of_group_time(limit_minutes: int, group_id: int) -> Failure:
+    """The time limit of the run's group."""
+    return Failure(
+        "RUN_TIMED_OUT", f"Run timed out after {limit_minutes} minutes, the maxDuration of run group {group_id}."
+    )
+
+
 def of_lost_engine(incarnation: int) -> Failure:
     """The engine process vanished, and starting it again is not allowed."""
     return Failure(

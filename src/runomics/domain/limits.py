@@ -11,8 +11,8 @@ from runomics.domain.packaging import ArchiveLimits
 class Limits:
     """Every limit an account meets. Units in the names.
 
-    Source: guide, fixed-quotas (archive, README, tags, versions); general reference, quotas (shares); model (template entries);
-    guide, troubleshooting (parameters).
+    Source: guide, fixed-quotas (archive, README, tags, versions, run groups, run caches); general reference, quotas (shares,
+    configurations); model (template entries); guide, troubleshooting (parameters).
     """
 
     definition_zip_bytes: int = 4_400_000
@@ -24,4 +24,7 @@ class Limits:
     tags: int = 50
     versions_per_workflow: int = 1000
     shares_per_workflow: int = 100
+    run_groups: int = 1000
+    run_caches: int = 1000
+    configurations: int = 10
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)

@@ -9,9 +9,10 @@ from runomics.domain.limits import Limits
 from runomics.domain.storage import RunStorage
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
+from runomics.store.tasks import TaskRow
 
 
-def _no_reason(run: RunRow) -> str | None:
+def _no_reason(row: RunRow | TaskRow) -> str | None:
     return None
 
 
@@ -20,7 +21,8 @@ class Site:
     """One server, the same for every request.
 
     `page_key` signs page tokens. `export_url(path, expires_ms)` makes a URL that anyone may GET until then; its path starts with
-    `definition/` or `readme/`. `waiting_reason(run)` says why a PENDING run waits, for GetRun's statusMessage.
+    `definition/` or `readme/`. `waiting_reason(run)` says why a PENDING run waits, for GetRun's statusMessage;
+    `task_waiting_reason(task)` the same for GetRunTask.
     """
 
     region: str
@@ -32,6 +34,7 @@ class Site:
     export_seconds: int = 3600
     limits: Limits = field(default_factory=Limits)
     waiting_reason: Callable[[RunRow], str | None] = _no_reason
+    task_waiting_reason: Callable[[TaskRow], str | None] = _no_reason
 
     @property
     def default_storage(self) -> RunStorage:

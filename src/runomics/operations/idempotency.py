@@ -52,6 +52,6 @@ def remember(tx: Tx, caller: Caller, operation: str, request: Mapping[str, Any],
         operation,
         request["requestId"],
         body_hash=body_hash(request),
-        answer=orjson.dumps(answer).decode(),
+        answer=orjson.dumps(answer, option=orjson.OPT_UTC_Z).decode(),
         now_ms=caller.now_ms,
     )

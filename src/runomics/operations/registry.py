@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runomics.operations import definitions, runs, shares, tasks, versions, workflows
+from runomics.operations import (
+    configurations,
+    definitions,
+    run_caches,
+    run_groups,
+    runs,
+    shares,
+    tasks,
+    versions,
+    workflows,
+)
 from runomics.operations.caller import Caller
 from runomics.store.database import Tx
 
@@ -29,6 +39,9 @@ class Registered:
 OPERATIONS: tuple[Registered, ...] = (
     Registered("AcceptShare", shares.accept_share, writes=True),
     Registered("CancelRun", runs.cancel_run, writes=True),
+    Registered("CreateConfiguration", configurations.create_configuration, writes=True),
+    Registered("CreateRunCache", run_caches.create_run_cache, writes=True),
+    Registered("CreateRunGroup", run_groups.create_run_group, writes=True),
     Registered("CreateShare", shares.create_share, writes=True),
     Registered("CreateWorkflow", workflows.create_workflow, writes=True, prepare=definitions.store_definition),
     Registered(
@@ -37,21 +50,32 @@ OPERATIONS: tuple[Registered, ...] = (
         writes=True,
         prepare=definitions.store_definition,
     ),
+    Registered("DeleteConfiguration", configurations.delete_configuration, writes=True),
     Registered("DeleteRun", runs.delete_run, writes=True),
+    Registered("DeleteRunCache", run_caches.delete_run_cache, writes=True),
+    Registered("DeleteRunGroup", run_groups.delete_run_group, writes=True),
     Registered("DeleteShare", shares.delete_share, writes=True),
     Registered("DeleteWorkflow", workflows.delete_workflow, writes=True),
     Registered("DeleteWorkflowVersion", versions.delete_workflow_version, writes=True),
+    Registered("GetConfiguration", configurations.get_configuration),
     Registered("GetRun", runs.get_run),
+    Registered("GetRunCache", run_caches.get_run_cache),
+    Registered("GetRunGroup", run_groups.get_run_group),
     Registered("GetRunTask", tasks.get_run_task),
     Registered("GetShare", shares.get_share),
     Registered("GetWorkflow", workflows.get_workflow),
     Registered("GetWorkflowVersion", versions.get_workflow_version),
+    Registered("ListConfigurations", configurations.list_configurations),
+    Registered("ListRunCaches", run_caches.list_run_caches),
+    Registered("ListRunGroups", run_groups.list_run_groups),
     Registered("ListRunTasks", tasks.list_run_tasks),
     Registered("ListRuns", runs.list_runs),
     Registered("ListShares", shares.list_shares),
     Registered("ListWorkflowVersions", versions.list_workflow_versions),
     Registered("ListWorkflows", workflows.list_workflows),
     Registered("StartRun", runs.start_run, writes=True),
+    Registered("UpdateRunCache", run_caches.update_run_cache, writes=True),
+    Registered("UpdateRunGroup", run_groups.update_run_group, writes=True),
     Registered("UpdateWorkflow", workflows.update_workflow, writes=True),
     Registered("UpdateWorkflowVersion", versions.update_workflow_version, writes=True),
 )

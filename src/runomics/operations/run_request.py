@@ -41,7 +41,7 @@ KEPT = frozenset(
 def repeating(request: StartRunRequest, source: RunRow) -> StartRunRequest:
     """The request with the source run's values wherever it gives none of its own. Tags are not repeated.
 
-    Storage goes together: a capacity is repeated only with the storage type it belonged to.
+    Storage goes together: a capacity is repeated only with the storage type it belonged to; so does a cache with its behaviour.
 
     Source: guide, rerun-a-run (the source's values are defaults that may be changed); observed (tags are not propagated);
     assumed (the exact list).
@@ -68,6 +68,10 @@ def repeating(request: StartRunRequest, source: RunRow) -> StartRunRequest:
     if "workflowId" in request:
         for name in ("workflowType", "workflowVersionName", "workflowOwnerId"):
             del repeated[name]
+    if "cacheId" in request:
+        del repeated["cacheBehavior"]
+    repeated["configurationName"] = repeated.pop("configuration", {}).get("name")
+    repeated.pop("vpcConfig", None)
     if "parameters" in request or "parametersUri" in request:
         repeated.pop("parameters", None)
         repeated.pop("parametersUri", None)

@@ -18,6 +18,7 @@ from runomics.domain.packaging import host_engine
 from runomics.operations import idempotency, pages, run_request
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
+from runomics.operations.run_context import RunContext, run_context
 from runomics.operations.runnable import Definition, runnable
 from runomics.store import runs
 from runomics.store.catalog import WorkflowRow
@@ -63,8 +64,6 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
     """Make a PENDING run, or a copy of the run `runId` with the members given here in the place of its own.
 
     Source: model (members, limits); guide, starting-a-run and rerun-a-run; assumed: 409 for a workflow that is not ACTIVE.
-    Deviation: run groups, run caches and configurations are not there yet: naming one is answered with
-    ResourceNotFoundException.
 
     Raises:
         ValidationException, ConflictException, ResourceNotFoundException.
@@ -80,17 +79,18 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
     source_id = None if source is None else source.id
     new = new_run(caller, wanted, named, run_id=next_id(tx, "run"), source_run_id=source_id)
     runs.insert_run(tx, new)
-    answer = _started(caller, new, wanted)
+    answer = _started(caller, new, wanted, named.context)
     idempotency.remember(tx, caller, _OPERATION, request, answer=answer)
     return answer
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a run's request names, as it was found: the workflow, and whose definition and defaults count."""
+    """What a run's request names, as it was found: the workflow, whose definition and defaults count, and what else it uses."""
 
     workflow: WorkflowRow
     definition: Definition
+    context: RunContext
 
 
 def look_up(tx: Tx, caller: Caller, wanted: StartRunRequest) -> Named:
@@ -100,8 +100,7 @@ def look_up(tx: Tx, caller: Caller, wanted: StartRunRequest) -> Named:
         ValidationException, ConflictException, ResourceNotFoundException.
     """
     workflow, definition = runnable(tx, caller, wanted)
-    _refuse_what_does_not_exist(wanted)
-    return Named(workflow, definition)
+    return Named(workflow, definition, run_context(tx, caller, wanted))
 
 
 def new_run(
@@ -118,7 +117,7 @@ def new_run(
     Raises:
         ValidationException: the parameters are none, too large, or do not fit the template.
     """
-    workflow, definition = named.workflow, named.definition
+    workflow, definition, context = named.workflow, named.definition, named.context
     given_parameters = _checked_parameters(caller, wanted, definition)
     run_storage = storage.resolve(
         storage.StorageWish(wanted.get("storageType"), wanted.get("storageCapacity")),
@@ -138,7 +137,11 @@ def new_run(
         workflow_owner_id=wanted.get("workflowOwnerId"),
         workflow_version_name=wanted.get("workflowVersionName"),
         source_run_id=source_run_id,
+        run_group_id=context.run_group_id,
+        run_cache_id=context.run_cache_id,
+        cache_behavior=context.cache_behavior,
         batch_id=batch_id,
+        configuration_id=context.configuration_id,
         priority=wanted.get("priority"),
         # What is ACTIVE has all three.
         engine=host_engine(cast("str", definition.engine)),
@@ -156,12 +159,12 @@ def new_run(
         log_level=wanted.get("logLevel", "ALL"),
         retention_mode=wanted.get("retentionMode", "RETAIN"),
         tags=orjson.dumps(tags).decode() if tags else "{}",
-        extra=_extra(wanted, definition),
+        extra=_extra(wanted, definition, context),
         created_ms=caller.now_ms,
     )
 
 
-def _started(caller: Caller, new: runs.NewRun, wanted: StartRunRequest) -> dict[str, Any]:
+def _started(caller: Caller, new: runs.NewRun, wanted: StartRunRequest, context: RunContext) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "arn": identity.run_arn(caller.site.region, caller.account, new.id),
         "id": str(new.id),
@@ -172,6 +175,8 @@ def _started(caller: Caller, new: runs.NewRun, wanted: StartRunRequest) -> dict[
     }
     if "networkingMode" in wanted:
         answer["networkingMode"] = wanted["networkingMode"]
+    if "configuration" in context.extra:
+        answer["configuration"] = context.extra["configuration"]
     return answer
 
 
@@ -186,17 +191,6 @@ def _refuse_repeating_another_accounts(caller: Caller, source: runs.RunRow) -> N
 
 def _is_of_another(caller: Caller, row: runs.RunRow) -> bool:
     return row.workflow_owner_id is not None and row.workflow_owner_id != caller.account
-
-
-def _refuse_what_does_not_exist(wanted: StartRunRequest) -> None:
-    if "runGroupId" in wanted:
-        raise ResourceNotFoundException(f"Run group {wanted['runGroupId']} not found. Leave runGroupId out.")
-    if "cacheId" in wanted:
-        raise ResourceNotFoundException(f"Run cache {wanted['cacheId']} not found. Leave cacheId out.")
-    if "configurationName" in wanted:
-        raise ResourceNotFoundException(
-            f"Configuration {wanted['configurationName']} not found. Leave configurationName out."
-        )
 
 
 def _checked_parameters(caller: Caller, wanted: StartRunRequest, definition: Definition) -> str | None:
@@ -226,11 +220,12 @@ def _signature(template: str, extra: str) -> tuple[parameters.Signature, str]:
     return parameters.signature(orjson.loads(template)), orjson.loads(extra).get("workflowName", "")
 
 
-def _extra(wanted: StartRunRequest, definition: Definition) -> str:
+def _extra(wanted: StartRunRequest, definition: Definition, context: RunContext) -> str:
     """Members without a column. engineSettings are dropped for other engines than Nextflow. Source: guide, starting-a-run."""
     extra = {name: wanted[name] for name in run_request.KEPT & wanted.keys()}  # type: ignore[literal-required]
     if host_engine(definition.engine or "") != "NEXTFLOW":
         extra.pop("engineSettings", None)
+    extra |= context.extra
     return orjson.dumps(extra).decode() if extra else "{}"
 
 

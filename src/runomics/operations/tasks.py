@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runomics.domain import identity
+from runomics.domain.task import TaskStatus
 from runomics.operations import pages
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
@@ -38,6 +39,7 @@ def get_run_task(tx: Tx, caller: Caller, request: GetRunTaskRequestTypeDef) -> d
     """A task, with its log stream once the command has printed anything, and its image.
 
     Source: model; guide, workflow-run-tasks (cpus and memory are what was asked for, rounded).
+    Deviation: while PENDING, statusMessage says what the task waits for.
     """
     run = found_run(tx, caller, request["id"])
     number = identity.number(request["taskId"])
@@ -47,8 +49,9 @@ def get_run_task(tx: Tx, caller: Caller, request: GetRunTaskRequestTypeDef) -> d
             f"Task {request['taskId']} of run {run.id} not found. ListRunTasks lists the run's tasks."
         )
     answer = _item(row)
-    if row.status_message is not None:
-        answer["statusMessage"] = row.status_message
+    message = caller.site.task_waiting_reason(row) if row.status == TaskStatus.PENDING else row.status_message
+    if message is not None:
+        answer["statusMessage"] = message
     if row.failure_reason is not None:
         answer["failureReason"] = row.failure_reason
     if row.has_log:

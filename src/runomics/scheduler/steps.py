@@ -60,10 +60,12 @@ from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.tasks import RunPlace, Tasks
 from runomics.scheduler.transfer import Exported, ExportJob, Imported, Transfers
 from runomics.scheduler.transfer_work import export_failure
+from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
 from runomics.store import tasks as task_rows
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
+from runomics.store.groups import GroupRow
 from runomics.store.runs import RunRow
 
 log = structlog.get_logger()
@@ -325,9 +327,9 @@ class Steps:
         result = self._engines.result(directory, incarnation)
         if result is not None:
             return self._engine_ended(run, acts, result)
-        limit_ms = self._policy.run_timeout_seconds * 1000
+        limit_ms, timed_out = self._time_limit(run)
         if run.started_ms is not None and self._clock.now_ms() - run.started_ms >= limit_ms:
-            return self._time_out(run)
+            return self._time_out(run, timed_out)
         if acts.was_full and run.storage_type == StorageType.STATIC:
             failure = failures.of_full_volume(run.storage_capacity_gib)
             return Failed(failure.reason, failure.message), {}
@@ -408,10 +410,18 @@ class Steps:
             return row
         return self._store.read(lambda tx: task_rows.find_task_by_key(tx, run.id, run.incarnation, key, attempt))
 
-    def _time_out(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
+    def _time_limit(self, run: RunRow) -> tuple[int, failures.Failure]:
+        """How long the run may be RUNNING, in milliseconds, and what it says when it was longer: the service's limit or its group's."""
+        seconds = self._policy.run_timeout_seconds
+        group = self._group(run)
+        if group is None or group.max_duration_minutes is None or group.max_duration_minutes * 60 >= seconds:
+            return seconds * 1000, failures.of_run_time(seconds)
+        minutes = group.max_duration_minutes
+        return minutes * 60_000, failures.of_group_time(minutes, group.id)
+
+    def _time_out(self, run: RunRow, failure: failures.Failure) -> tuple[RunEvent | None, Mapping[str, Any]]:
         self._tasks.stop_run(run.id)
         self._engines.stop(self._directory(run), kill=True)
-        failure = failures.of_run_time(self._policy.run_timeout_seconds)
         return TimedOut(), {"failure_reason": failure.reason, "status_message": failure.message}
 
     def _exporting(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
@@ -626,7 +636,13 @@ class Steps:
             "AWS_WORKFLOW_RUN_UUID": run.uuid,
         }
 
+    def _group(self, run: RunRow) -> GroupRow | None:
+        """The run's group as it is now."""
+        group_id = run.run_group_id
+        return None if group_id is None else self._store.read(lambda tx: group_rows.load_group(tx, group_id))
+
     def _place(self, run: RunRow) -> RunPlace:
+        group = self._group(run)
         return RunPlace(
             run_id=run.id,
             run_uuid=run.uuid,
@@ -639,6 +655,7 @@ class Steps:
             storage_capacity_gib=run.storage_capacity_gib if run.storage_type == StorageType.STATIC else None,
             environment=self._environment(run),
             keeps_logs=run.log_level != "OFF",
+            group=None if group is None else group.limits,
         )
 
     def _plan(self, run: RunRow, place: RunPlace) -> dict[str, Any]:
@@ -680,6 +697,12 @@ class Steps:
         log.info("run.moved", run_id=run.id, by=type(event).__name__, status=str(to.status), phase=to.phase)
         if isinstance(event, Failed):
             self._note(run, f"Run failed: {event.reason}: {event.message}")
+        if isinstance(event, Prepared) and run.run_cache_id is not None:
+            self._note(
+                run,
+                f"The run names run cache {run.run_cache_id}, but this server does not cache yet: every task runs, and nothing is kept "
+                "for later runs.",
+            )
         if to.status is not run.status:
             self._note(run, f"Run is {to.status}.")
 
