@@ -13,7 +13,8 @@ HEAD = """\
 <!-- Generated from the commands' own help by `make docs`; do not edit. The introduction is in docs/commands_page.py. -->
 
 Every command but `serve` talks to a running server as its own user would: it reads `DATA/endpoint.json` and `DATA/credentials`, and speaks
-the omics API. `--data DIR` or `RUNOMICS_DATA` chooses the server; the default is the same as that of `serve`.
+the omics API. `accounts`, `keys` and `buckets` also work while no server runs. `--data DIR` or `RUNOMICS_DATA` chooses the server; the
+default is the same as that of `serve`.
 
 Exit codes: 0 done (of `run`: COMPLETED), 1 failed, 2 wrong usage, 130 cancelled or left alone. `aws` gives back the AWS CLI's own.
 
@@ -38,13 +39,16 @@ Every [setting](settings.md) is an option, with dashes: `--host-cpus 8`.
 def pages() -> dict[str, str]:
     """The one page."""
     command = typer.main.get_command(application)
-    names = [name for name in command.commands if name not in ("serve", "aws")]  # type: ignore[attr-defined]
+    names: list[list[str]] = []
+    for name, one in command.commands.items():  # type: ignore[attr-defined]
+        if name not in ("serve", "aws"):
+            names += [[name, below] for below in getattr(one, "commands", ())] or [[name]]
     return {"user/cli.md": "\n".join([HEAD, SERVE, *(_section(name) for name in names), AWS])}
 
 
-def _section(name: str) -> str:
-    shown = CliRunner().invoke(application, [name, "--help"], prog_name="runomics", env={"COLUMNS": "80"})
-    return f"## {name}\n\n```\n{shown.output.strip()}\n```\n"
+def _section(name: list[str]) -> str:
+    shown = CliRunner().invoke(application, [*name, "--help"], prog_name="runomics", env={"COLUMNS": "80"})
+    return f"## {' '.join(name)}\n\n```\n{shown.output.strip()}\n```\n"
 
 
 AWS = """\

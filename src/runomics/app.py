@@ -11,39 +11,41 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
-from urllib.parse import parse_qs
+from collections.abc import Callable
 
-import orjson
 import structlog
 
 from runomics import data_directory
+from runomics.auditing import auditing, page_call, resource_of
 from runomics.data_directory import CannotStart
 from runomics.domain.roles import Credentials, RolesError
 from runomics.domain.run import RunStatus
+from runomics.key_ring import KeyRing
+from runomics.logs.audit import AuditLog
 from runomics.machinery import Machinery
 from runomics.objects.directory import DirectoryObjects
 from runomics.objects.s3 import S3Objects
 from runomics.operations import registry
+from runomics.operations.access import Authorizer
 from runomics.operations.caller import Caller, Site
+from runomics.operations.resource_facts import facts_of
 from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.roles_file import read_roles
 from runomics.scheduler.object_access import ObjectAccess
+from runomics.server_pages import Pages
 from runomics.settings import Settings
-from runomics.store import versions
+from runomics.store import accounts, versions
 from runomics.store.database import Overloaded, SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.lock import acquire_scheduler_lock
 from runomics.store.migrate import NewerDatabase
 from runomics.store.runs import RunRow
-from runomics.store.tasks import TaskRow
 from runomics.store.transaction import StoreUnavailable as DatabaseUnavailable
-from runomics.web.exports import PREFIX as EXPORT_PREFIX
 from runomics.web.exports import Exports
-from runomics.web.operator import NotFound, Operator
-from runomics.wire.asgi import Edge, Handler, Page, PageAnswer, PageRequest
-from runomics.wire.errors import ApiError, ResourceNotFoundException, ThrottlingException
+from runomics.web.management import Management, folders_below
+from runomics.web.operator import Operator
+from runomics.wire.asgi import Edge, Handler
+from runomics.wire.errors import ApiError, ThrottlingException
 from runomics.wire.model import ServiceModel
 from runomics.wire.server import HttpServer, bind, settle
 from runomics.wire.signing import AccessKey
@@ -99,11 +101,10 @@ class Service:
             self._store = SqliteStore(data / "database.sqlite")
         except (NewerDatabase, DatabaseUnavailable) as error:
             raise CannotStart(str(error)) from error
-        self._keys = {
-            row.key_id: AccessKey(row.key_id, row.account, row.secret.encode(), row.principal_arn)
-            for row in data_directory.keys(self._store, data, account=settings.account, now_ms=self._clock.now_ms())
-            if row.status == "ACTIVE"
-        }
+        data_directory.keys(self._store, data, account=settings.account, now_ms=self._clock.now_ms())
+        self._keys = KeyRing(lambda: self._store.read(accounts.list_keys))
+        self._authorize = Authorizer(self._keys.policies, facts_of(self._store.read, settings.region))
+        self._audit = _audit_log(settings)
         self._definitions = Definitions(data / "definitions")
         self._url = ""
         self._access = self._object_access()
@@ -139,7 +140,6 @@ class Service:
             default_storage_type=self._settings.default_storage_type,
             default_static_capacity_gib=self._settings.default_static_capacity_gib,
             waiting_reason=self._waiting_reason,
-            task_waiting_reason=self._task_waiting_reason,
         )
         clock = self._clock
 
@@ -160,14 +160,37 @@ class Service:
                 for name, found in registry.handlers().items()
             },
             store=self._store,
-            find_key=self._keys.get,
+            find_key=self._keys.keys.get,
             make_caller=make_caller,
-            authorize=_allow,
+            authorize=self._authorize,
             region=self._settings.region,
             now=time.time,
-            pages=_pages(exports, self._operator),
+            pages=self._pages(exports, lambda key: make_caller(key, "")).by_path(),
             translate=_translate,
+            audit=None if self._audit is None else auditing(self._audit),
             max_body_bytes=self._settings.max_body_bytes,
+        )
+
+    def _pages(self, exports: Exports, caller_of: Callable[[AccessKey], Caller]) -> Pages:
+        operator_key_id = data_directory.operator_key_id(self._data)
+        folders = self._data / "objects"
+        management = Management(
+            store=self._store,
+            now_ms=self._clock.now_ms,
+            operator_key_id=operator_key_id,
+            keep=lambda account, key: data_directory.keep_key(self._data, account, key, self._keys.keys),
+            changed=self._keys.reload,
+            folders=folders_below(folders) if self._settings.s3_endpoint is None else None,
+        )
+        audit = self._audit
+        return Pages(
+            exports=exports,
+            operator=self._operator,
+            management=management,
+            operator_key_id=operator_key_id,
+            caller_of=caller_of,
+            authorize=self._authorize,
+            audit=(lambda *_: None) if audit is None else lambda *page: audit.add(page_call(*page)),
         )
 
     def _object_access(self) -> ObjectAccess:
@@ -194,9 +217,6 @@ class Service:
         if self._machinery is None:
             return "Waiting: the server is starting."
         return self._machinery.waiting_reason(run)
-
-    def _task_waiting_reason(self, task: TaskRow) -> str | None:
-        return None if self._machinery is None else self._machinery.task_waiting_reason(task)
 
     def _operator(self) -> Operator:
         """What looks at runs in flight; waits for the machinery in the first moments of a server."""
@@ -252,6 +272,8 @@ class Service:
         if self._machinery is not None:
             self._machinery.end()
         self._store.close()
+        if self._audit is not None:
+            self._audit.close()
         (self._data / "endpoint.json").unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.release()
@@ -260,65 +282,21 @@ class Service:
 # ---- pieces ------------------------------------------------------------------------------------------------------
 
 
-def _allow(caller: Any, operation: str, request: Mapping[str, Any]) -> None:
-    """Every key of an account may do everything in it."""
+def _audit_log(settings: Settings) -> AuditLog | None:
+    if not settings.audit_log:
+        return None
+    return AuditLog(
+        settings.data / "audit.log",
+        max_bytes=settings.audit_log_max_bytes,
+        files=settings.audit_log_files,
+        describe=resource_of(settings.region),
+    )
 
 
 def _translate(error: Exception) -> ApiError | None:
     if isinstance(error, Overloaded):
         return ThrottlingException("Rate exceeded")
     return None
-
-
-def _pages(exports: Exports, operator: Callable[[], Operator]) -> dict[str, Page]:
-    def export(request: PageRequest) -> PageAnswer:
-        answer = exports.answer(request.method, request.path, request.query)
-        return PageAnswer(answer.status, answer.content_type, answer.body, answer.headers)
-
-    def health(request: PageRequest) -> PageAnswer:
-        return PageAnswer(200, "application/json", b'{"status":"ok"}')
-
-    return {
-        EXPORT_PREFIX: Page(signed=False, respond=export),
-        "/-/progress/": Page(signed=True, respond=_progress_reader(operator)),
-        "/-/logs/": Page(signed=True, respond=_log_reader(operator)),
-        "/healthz": Page(signed=False, respond=health),
-    }
-
-
-def _progress_reader(operator: Callable[[], Operator]) -> Callable[[PageRequest], PageAnswer]:
-    def respond(request: PageRequest) -> PageAnswer:
-        run_id = _run_id(request.path, "/-/progress/")
-        return _json(lambda account: operator().progress(account, run_id), request)
-
-    return respond
-
-
-def _log_reader(operator: Callable[[], Operator]) -> Callable[[PageRequest], PageAnswer]:
-    def respond(request: PageRequest) -> PageAnswer:
-        query = parse_qs(request.query.decode("latin-1"))
-        stream = query.get("stream", ["run"])[0]
-        offset = query.get("offset", ["0"])[0]
-        run_id = _run_id(request.path, "/-/logs/")
-        at = int(offset) if offset.isdecimal() and len(offset) < 19 else 0
-        return _json(lambda account: operator().log(account, run_id, stream, at), request)
-
-    return respond
-
-
-def _json(look: Callable[[str], Mapping[str, Any]], request: PageRequest) -> PageAnswer:
-    account = request.key.account if request.key is not None else ""
-    try:
-        return PageAnswer(200, "application/json", orjson.dumps(look(account)))
-    except NotFound as error:
-        raise ResourceNotFoundException(str(error)) from error
-
-
-def _run_id(path: str, prefix: str) -> int:
-    text = path.removeprefix(prefix)
-    if not text.isdecimal() or len(text) > 18:
-        raise ResourceNotFoundException(f"Run {text[:64]} not found")
-    return int(text)
 
 
 def _objects(settings: Settings, credentials: Credentials | None = None) -> ObjectStore:

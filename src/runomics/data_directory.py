@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from runomics.store import accounts
+from runomics.store import accounts, buckets
 from runomics.store.accounts import AccessKeyRow
+from runomics.store.buckets import BucketRow
 from runomics.store.database import SqliteStore
 from runomics.store.transaction import Tx
 
@@ -97,9 +98,37 @@ def keys(store: SqliteStore, data: Path, *, account: str, now_ms: int) -> list[A
     def unit(tx: Tx) -> None:
         accounts.add_account(tx, row.account, "default", now_ms)
         accounts.add_key(tx, row)
+        buckets.claim_bucket(tx, BucketRow(DEFAULT_BUCKET, row.account, now_ms))
 
     store.write(unit)
     return [row]
+
+
+def operator_key_id(data: Path) -> str | None:
+    """The key that may manage this server, the one in DATA/credentials; None when that file is gone."""
+    try:
+        found: str = orjson.loads((data / "credentials").read_bytes())["access_key_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+def kept_key(data: Path, account: str) -> Path:
+    """Where an account's key is kept for `runomics env`; it need not be there."""
+    return data / "credentials.d" / f"{account}.json"
+
+
+def keep_key(data: Path, account: str, key: Mapping[str, str], usable: Container[str]) -> bool:
+    """Keep an account's key for `runomics env`, unless one that is still `usable` is kept; whether it was."""
+    path = kept_key(data, account)
+    try:
+        if orjson.loads(path.read_bytes())["access_key_id"] in usable:
+            return False
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_private(path, key)
+    return True
 
 
 def write_private(path: Path, document: Mapping[str, Any]) -> None:

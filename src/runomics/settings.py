@@ -75,6 +75,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(8 * 1024**2, ge=64 * 1024, description="Larger request bodies are refused unread.")
     token_days: int = Field(30, ge=1, description="Days for which a repeated `requestId` gets the first answer again.")
 
+    audit_log: bool = Field(
+        True, description="Write a line for every call to `data`/audit.log: who, what, which resource, which outcome."
+    )
+    audit_log_max_bytes: int = Field(
+        64 * 1024**2, ge=64 * 1024, description="Size in bytes at which the audit log is put aside and begun anew."
+    )
+    audit_log_files: int = Field(10, ge=1, description="Audit logs kept, the current one included; the oldest goes.")
+
     # ---- run storage
     storage_backend: Literal["auto", "xfs-image", "directory"] = Field(
         "auto",

@@ -61,9 +61,30 @@ def test_env_prints_lines_that_a_shell_can_take(listener: Listener, capfd: pytes
     }
 
 
-def test_env_of_another_account_is_refused(listener: Listener, capfd: pytest.CaptureFixture[str]) -> None:
+def test_env_of_an_account_without_a_kept_key_says_how_to_make_one(
+    listener: Listener, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["env", "--data", str(listener.data), "--account", "999999999999"]) == 1
-    assert "holds the key of account 123456789012, not of 999999999999" in capfd.readouterr().err
+    assert (
+        f"no key of account 999999999999 is kept in {listener.data}/credentials.d; "
+        "make one with: runomics keys create --account 999999999999"
+    ) in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("account", ["../credentials", "", "x"])
+def test_env_of_what_is_no_account_opens_no_other_file(listener: Listener, account: str) -> None:
+    (listener.data / "credentials.d").mkdir()
+    assert main(["env", "--data", str(listener.data), "--account", account]) == 1
+
+
+def test_env_of_another_account_prints_the_key_that_is_kept_for_it(
+    listener: Listener, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (listener.data / "credentials.d").mkdir()
+    key = {"account": "210987654321", "access_key_id": "AKIAOTHER", "secret_access_key": "x"}
+    (listener.data / "credentials.d" / "210987654321.json").write_text(json.dumps(key))
+    assert main(["env", "--data", str(listener.data), "--account", "210987654321"]) == 0
+    assert "export AWS_ACCESS_KEY_ID=AKIAOTHER\n" in capfd.readouterr().out
 
 
 def test_the_secret_is_not_in_a_representation(listener: Listener) -> None:

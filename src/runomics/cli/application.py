@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from runomics import __version__
+from runomics.cli import accounts as account_commands
 from runomics.cli import doctor as doctor_module
 from runomics.cli import run as run_module
 from runomics.cli import run_logs, server
@@ -26,7 +25,9 @@ from runomics.cli.connection import (
     NoServer,
     RequestFailed,
     connect,
+    data_given,
     environment,
+    export_lines,
     merged_environment,
     read_endpoint,
 )
@@ -35,7 +36,7 @@ from runomics.cli.inputs import BadInputs
 from runomics.cli.objects import buckets_of
 from runomics.cli.server import StopFailed, connect_or_start, wait_until
 from runomics.domain.run import ENDED
-from runomics.settings import SettingsError, default_data, load, parse_flags
+from runomics.settings import SettingsError, load, parse_flags
 
 CANCEL_SECONDS = 120.0
 
@@ -93,6 +94,11 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+application.add_typer(account_commands.accounts, name="accounts")
+application.add_typer(account_commands.keys, name="keys")
+application.add_typer(account_commands.buckets, name="buckets")
+
+
 @application.callback()
 def options(
     version: Annotated[
@@ -115,16 +121,12 @@ def serve(context: typer.Context) -> None:
 @application.command()
 def env(
     data: Data = None,
-    account: Annotated[str | None, typer.Option(metavar="ID", help="The account whose key to print.")] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="ID", help="The account whose key to print. Default: the operator's.")
+    ] = None,
 ) -> None:
     """Print the export lines that turn AWS SDKs and the AWS CLI towards the server: eval "$(runomics env)"."""
-    connection = connect(_data(data))
-    if account is not None and account != connection.keys.account:
-        raise NoServer(
-            f"{connection.data}/credentials holds the key of account {connection.keys.account}, not of {account}"
-        )
-    for name, value in environment(connection).items():
-        print(f"export {name}={shlex.quote(value)}")
+    print(export_lines(environment(connect(data_given(data), account))))
 
 
 @application.command()
@@ -175,7 +177,7 @@ def run(
         members={key: value for key, value in members.items() if value is not None},
     )
     console = Console()
-    connection, started = connect_or_start(_data(data))
+    connection, started = connect_or_start(data_given(data))
     if started:
         console.print(
             f"started a server at {connection.endpoint.url}; it stays until: runomics stop",
@@ -197,7 +199,7 @@ def logs(
     data: Data = None,
 ) -> None:
     """Print the log of a run, of its engine, or of a task."""
-    connection = connect(_data(data))
+    connection = connect(data_given(data))
     if task is not None and engine:
         raise typer.BadParameter("--task and --engine exclude each other")
     stream = run_logs.task_stream(connection.client(), run_id, task) if task else "engine" if engine else "run"
@@ -211,7 +213,7 @@ def stop(
     data: Data = None,
 ) -> None:
     """Stop the server. Runs go on, and the next server finds them."""
-    directory = _data(data)
+    directory = data_given(data)
     endpoint = read_endpoint(directory)
     if endpoint is None:
         raise NoServer(f"no server runs on {directory}")
@@ -225,7 +227,7 @@ def stop(
 @application.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def aws(arguments: Annotated[list[str] | None, typer.Argument(metavar="...")] = None) -> None:
     """Run the AWS CLI against the server: runomics aws omics list-runs. RUNOMICS_DATA chooses the server."""
-    connection = connect(_data(None))
+    connection = connect(data_given(None))
     beside = Path(sys.executable).with_name("aws")
     program = str(beside) if beside.is_file() else shutil.which("aws")
     if program is None:
@@ -236,10 +238,6 @@ def aws(arguments: Annotated[list[str] | None, typer.Argument(metavar="...")] = 
     finally:
         signal.signal(signal.SIGINT, inherited)
     raise typer.Exit(ended.returncode)
-
-
-def _data(given: Path | None) -> Path:
-    return Path(os.path.abspath((given or Path(os.environ.get("RUNOMICS_DATA") or default_data())).expanduser()))
 
 
 def _read_inputs(path: Path | None) -> dict[str, Any]:

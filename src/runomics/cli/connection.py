@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
+
+from runomics import data_directory
+from runomics.settings import default_data
 
 if TYPE_CHECKING:
     from types_boto3_omics import OmicsClient
@@ -83,16 +88,33 @@ class Connection:
         url = self.endpoint.url.rstrip("/") + quote(path)
         if query:
             url += "?" + urlencode(query)
-        request = AWSRequest(method="GET", url=url)
+        status, text = self._send(AWSRequest(method="GET", url=url))
+        if status != 200:
+            raise RequestFailed(f"{url}: {status} {text.strip()[:300]}", status)
+        return json.loads(text)
+
+    def manage(self, method: str, path: str, document: Mapping[str, str] | None = None) -> Any:
+        """What the server answers to a signed request of the operator's; `path` is percent-encoded and below `/-/`.
+
+        Raises:
+            RequestFailed: the server refused; its own words.
+        """
+        body = json.dumps(document).encode() if document else b""
+        status, text = self._send(AWSRequest(method=method, url=f"{self.endpoint.url.rstrip('/')}/-/{path}", data=body))
+        answer = json.loads(text)
+        if status != 200:
+            raise RequestFailed(str(answer.get("message", text)), status)
+        return answer
+
+    def _send(self, request: AWSRequest) -> tuple[int, str]:
+        """Status and text of the answer to a request, signed."""
         credentials = Credentials(self.keys.access_key_id, self.keys.secret_access_key)
         SigV4Auth(credentials, "omics", self.endpoint.region).add_auth(request)
         try:
             response = URLLib3Session(timeout=30).send(request.prepare())
         except BotoCoreError as error:
-            raise RequestFailed(f"{url}: {error}") from None
-        if response.status_code != 200:
-            raise RequestFailed(f"{url}: {response.status_code} {response.text.strip()[:300]}", response.status_code)
-        return json.loads(response.content)
+            raise RequestFailed(f"{request.url}: {error}") from None
+        return response.status_code, response.text
 
 
 def read_endpoint(data: Path) -> Endpoint | None:
@@ -113,13 +135,24 @@ def read_endpoint(data: Path) -> Endpoint | None:
         ) from None
 
 
-def read_keys(data: Path) -> Keys:
-    """DATA/credentials.
+def read_keys(data: Path, account: str | None = None) -> Keys:
+    """DATA/credentials, or the key that is kept for another account in DATA/credentials.d.
 
     Raises:
         NoServer: it is missing or cannot be read.
     """
-    path = data / "credentials"
+    keys = _read_keys(data / "credentials")
+    if account is None or account == keys.account:
+        return keys
+    path = data_directory.kept_key(data, account)
+    if not account.isdecimal() or not path.is_file():
+        raise NoServer(
+            f"no key of account {account} is kept in {path.parent}; make one with: runomics keys create --account {account}"
+        )
+    return _read_keys(path)
+
+
+def _read_keys(path: Path) -> Keys:
     try:
         document = json.loads(path.read_bytes())
         return Keys(document["account"], document["access_key_id"], document["secret_access_key"])
@@ -148,11 +181,11 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
-def connect(data: Path) -> Connection:
-    """The server that runs on `data`.
+def connect(data: Path, account: str | None = None) -> Connection:
+    """The server that runs on `data`, with the operator's key or the one that is kept for `account`.
 
     Raises:
-        NoServer: none does.
+        NoServer: none does, or no key of the account is kept.
     """
     endpoint = read_endpoint(data)
     if endpoint is None:
@@ -162,7 +195,7 @@ def connect(data: Path) -> Connection:
             f"the server of {data} (process {endpoint.pid}, {endpoint.url}) is gone; start it again with: "
             f"runomics serve --data {data}"
         )
-    return Connection(data, endpoint, read_keys(data))
+    return Connection(data, endpoint, read_keys(data, account))
 
 
 def environment(connection: Connection) -> dict[str, str]:
@@ -176,6 +209,16 @@ def environment(connection: Connection) -> dict[str, str]:
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def export_lines(variables: Mapping[str, str]) -> str:
+    """Lines that a shell takes."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def data_given(given: Path | None) -> Path:
+    """The DATA directory that is meant: the one given, else RUNOMICS_DATA, else as `serve` has it."""
+    return Path(os.path.abspath((given or Path(os.environ.get("RUNOMICS_DATA") or default_data())).expanduser()))
 
 
 def merged_environment(connection: Connection) -> dict[str, str]:

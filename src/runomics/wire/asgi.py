@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,12 @@ INLINE_BODY_BYTES = 128 << 10
 
 CHUNK_BYTES = 256 << 10
 """Of a file that is streamed to a client."""
+
+SUCCESS = "Success"
+"""The outcome of a call that ended in no error."""
+
+Audit = Callable[[str, Sequence[Any], Mapping[str, Any] | None, str, str], None]
+"""(operation, what was seen, answer, outcome, request id): seen are caller and decoded request, as far as the call came. Must be quick."""
 
 _JSON = (b"content-type", b"application/json")
 
@@ -115,6 +121,7 @@ class Edge:
         now: Callable[[], float],
         pages: Mapping[str, Page] | None = None,
         translate: Callable[[Exception], ApiError | None] | None = None,
+        audit: Audit | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         pool_threads: int = 8,
     ) -> None:
@@ -124,7 +131,7 @@ class Edge:
         makes what operations get as caller. `authorize(caller, operation name, request)` sees the request decoded and not yet
         validated, so every member may have any JSON type; it raises AccessDeniedException. `now` is UTC epoch seconds. `pages` by
         path: one that ends in "/" answers everything below it, another that path alone. `translate` gives the API's error for
-        exceptions of other rooms (a full queue of the store), None for faults.
+        exceptions of other rooms (a full queue of the store), None for faults. `audit` hears of every call to an operation, in the loop.
 
         Raises:
             ValueError: a handler for an operation that the model does not have.
@@ -146,6 +153,7 @@ class Edge:
             key=lambda entry: -len(entry[0]),
         )
         self._translate = translate
+        self._audit = audit
         self._max_body_bytes = max_body_bytes
         self._pool = ThreadPoolExecutor(pool_threads, thread_name_prefix="edge")
         self._page_pool = ThreadPoolExecutor(pool_threads, thread_name_prefix="page")
@@ -173,6 +181,9 @@ class Edge:
         request_id = self._request_ids.next()
         operation: Operation | None = None
         extra: list[tuple[bytes, bytes]] = []
+        seen: list[Any] = []
+        answer: Mapping[str, Any] | None = None
+        outcome = SUCCESS
         headers = headers_by_name(scope["headers"])
         try:
             body = await self._body(headers.get(b"content-length"), receive)
@@ -187,10 +198,10 @@ class Edge:
                 await self._answer_page(page, scope, headers, raw_path, body, receive, send, request_id)
                 return
             if len(body) <= INLINE_BODY_BYTES:
-                caller, request = self._admit(operation, segments, scope, headers, raw_path, body, request_id)
+                caller, request = self._admit(operation, segments, scope, headers, raw_path, body, request_id, seen)
             else:
                 caller, request = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._admit, operation, segments, scope, headers, raw_path, body, request_id
+                    self._pool, self._admit, operation, segments, scope, headers, raw_path, body, request_id, seen
                 )
             handler = self._handlers.get(operation.name)
             if handler is None:
@@ -207,6 +218,7 @@ class Edge:
             return
         except Exception as error:
             known = self._known(error, request_id, operation.name if operation else scope["method"])
+            outcome = known.code
             status = known.status if isinstance(known, FrontEndError) else self._statuses[known.code]
             payload = _error_body(known.message)
             extra = [(b"x-amzn-errortype", known.code.encode())]
@@ -217,6 +229,8 @@ class Edge:
             answer_headers.append(_JSON)
         if status != 204:
             answer_headers.append((b"content-length", b"%d" % len(payload)))
+        if self._audit is not None and operation is not None:
+            self._audit(operation.name, seen, answer, outcome, request_id)
         if self._logs_requests:
             self._log.debug(
                 "api.request", request_id=request_id, operation=operation.name if operation else None, status=status
@@ -233,8 +247,12 @@ class Edge:
         raw_path: bytes,
         body: bytes,
         request_id: str,
+        seen: list[Any],
     ) -> tuple[Any, dict[str, Any]]:
-        """Who calls and what for: authenticate, decode, authorize, validate, in AWS's order (403 before 400)."""
+        """Who calls and what for: authenticate, decode, authorize, validate, in AWS's order (403 before 400).
+
+        The caller and the decoded request are put into `seen` as soon as they are known.
+        """
         query = scope["query_string"]
         key = authenticate(
             method=scope["method"],
@@ -247,7 +265,9 @@ class Edge:
             now_seconds=self._now(),
         )
         caller = self._make_caller(key, request_id)
+        seen.append(caller)
         decoded = operation.decode(segments, query, body)
+        seen.append(decoded)
         self._authorize(caller, operation.name, decoded)
         return caller, operation.validate(decoded)
 
