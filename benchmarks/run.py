@@ -119,8 +119,7 @@ def measure_api(rows: int, seconds: float) -> list[Figure]:
     try:
         figures.insert(0, _start_run(quiet, workflow_id, seconds))
     finally:
-        quiet.kill()
-        shutil.rmtree(data, ignore_errors=True)
+        quiet.wreck()
     figures[0].details["fill_seconds"] = round(fill_seconds, 1)
     return figures
 
@@ -170,7 +169,12 @@ def measure_busy_starts(seconds: float) -> list[Figure]:
             )
         ]
 
-    return in_server(measure, "busy")
+    server = Server(fresh("busy"))
+    server.start()
+    try:
+        return measure(server)
+    finally:
+        server.wreck()
 
 
 def _get_run(server: Server, first: int, last: int, seconds: float) -> Figure:
