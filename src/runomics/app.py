@@ -40,6 +40,7 @@ from runomics.store.definitions import Definitions
 from runomics.store.lock import acquire_scheduler_lock
 from runomics.store.migrate import NewerDatabase
 from runomics.store.runs import RunRow
+from runomics.store.tasks import TaskRow
 from runomics.store.transaction import StoreUnavailable as DatabaseUnavailable
 from runomics.web.exports import Exports
 from runomics.web.management import Management, folders_below
@@ -140,6 +141,7 @@ class Service:
             default_storage_type=self._settings.default_storage_type,
             default_static_capacity_gib=self._settings.default_static_capacity_gib,
             waiting_reason=self._waiting_reason,
+            task_waiting_reason=self._task_waiting_reason,
         )
         clock = self._clock
 
@@ -217,6 +219,9 @@ class Service:
         if self._machinery is None:
             return "Waiting: the server is starting."
         return self._machinery.waiting_reason(run)
+
+    def _task_waiting_reason(self, task: TaskRow) -> str | None:
+        return None if self._machinery is None else self._machinery.task_waiting_reason(task)
 
     def _operator(self) -> Operator:
         """What looks at runs in flight; waits for the machinery in the first moments of a server."""
