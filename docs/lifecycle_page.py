@@ -1,13 +1,15 @@
-"""docs/dev/run-lifecycle.md from the tables of moves of runs and tasks."""
+"""docs/dev/run-lifecycle.md from the tables of moves of runs, tasks and shares."""
 
 from __future__ import annotations
 
-from runomics.domain import run, task
+from collections.abc import Mapping
+
+from runomics.domain import run, share, task
 
 HEAD = """\
-# The life of a run and of a task
+# The life of a run, of a task and of a share
 
-<!-- Generated from src/runomics/domain/run.py and task.py by `make docs`; do not edit. -->
+<!-- Generated from src/runomics/domain/run.py, task.py and share.py by `make docs`; do not edit. -->
 
 A run's state is its status, the phase of a RUNNING run, and the outcome that a STOPPING (or exporting) run carries. The tables list every
 move there is; `advance()` refuses anything else. *Open* means: not COMPLETED, FAILED, CANCELLED or DELETED.
@@ -16,7 +18,7 @@ move there is; `advance()` refuses anything else. *Open* means: not COMPLETED, F
 
 def pages() -> dict[str, str]:
     """The one page."""
-    return {"dev/run-lifecycle.md": "\n".join((HEAD, _run_part(), _task_part()))}
+    return {"dev/run-lifecycle.md": "\n".join((HEAD, _run_part(), _task_part(), _share_part()))}
 
 
 def _run_part() -> str:
@@ -49,20 +51,32 @@ def _run_part() -> str:
 
 
 def _task_part() -> str:
-    arrows: dict[tuple[str, str], list[str]] = {}
-    for (status, event), target in task.MOVES.items():
-        arrows.setdefault((status, target), []).append(event)
-    lines = ["## Tasks", "", "```mermaid", "stateDiagram-v2", f"    [*] --> {task.TaskStatus.PENDING}"]
-    lines += [f"    {origin} --> {target}: {', '.join(events)}" for (origin, target), events in arrows.items()]
-    lines += [f"    {status} --> [*]" for status in sorted(task.ENDED)]
-    lines += ["```", "", "| from | event | to |", "|---|---|---|"]
-    lines += [f"| {status} | {event} | {target} |" for (status, event), target in task.MOVES.items()]
+    lines = ["## Tasks", "", *_drawn(task.MOVES, begin=task.TaskStatus.PENDING, ends=sorted(task.ENDED))]
     lines += [
         "",
         "A retry is a new task with a new id. The service tries again by itself, unseen by the engine, after: ",
     ]
     lines[-1] += ", ".join(sorted(task.RETRIED_BY_SERVICE)) + ".\n"
     return "\n".join(lines)
+
+
+def _share_part() -> str:
+    drawing = _drawn(share.MOVES, begin=share.ShareStatus.PENDING, ends=[share.ShareStatus.DELETED])
+    let_go = ", ".join(sorted(share.LET_GO))
+    said = f"A share is *live* unless it is {let_go}: a live one forbids a second with the same subscriber and the workflow's removal."
+    return "\n".join(["## Shares", "", *drawing, "", f"{said}\n"])
+
+
+def _drawn(moves: Mapping[tuple[str, str], str], *, begin: str, ends: list[str]) -> list[str]:
+    """A table of moves as a diagram and as a table."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (status, event), target in moves.items():
+        arrows.setdefault((status, target), []).append(event)
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {begin}"]
+    lines += [f"    {origin} --> {target}: {', '.join(events)}" for (origin, target), events in arrows.items()]
+    lines += [f"    {status} --> [*]" for status in ends]
+    lines += ["```", "", "| from | event | to |", "|---|---|---|"]
+    return [*lines, *(f"| {status} | {event} | {target} |" for (status, event), target in moves.items())]
 
 
 def _events() -> list[type[run.RunEvent]]:
