@@ -211,6 +211,28 @@ def test_the_whole_life_of_a_share_between_two_accounts(live: Live) -> None:
     owner.delete_workflow(id=workflow_id)
 
 
+def test_what_an_answer_calls_its_arn_can_be_tagged_with_it(live: Live) -> None:
+    """The ARN travels percent-encoded in the path: slashes and colons of a version's too."""
+    client = live.client
+    workflow_id = live.active_workflow()
+    version = client.create_workflow_version(workflowId=workflow_id, versionName="v1.0-a", definitionZip=ARCHIVE)
+    arns = [
+        start(live, workflow_id)["arn"],
+        client.create_run_group(name="g")["arn"],
+        client.create_run_cache(cacheS3Location="s3://bucket/cache")["arn"],
+        client.get_workflow(id=workflow_id)["arn"],
+        version["arn"],
+        client.create_configuration(name="c.1-x", runConfigurations={})["arn"],
+    ]
+    for arn in arns:
+        tagged = client.tag_resource(resourceArn=arn, tags={"who": arn, "a b/c=d+@": ""})
+        assert tagged["ResponseMetadata"]["HTTPStatusCode"] == 204
+        assert client.list_tags_for_resource(resourceArn=arn)["tags"] == {"who": arn, "a b/c=d+@": ""}
+        untagged = client.untag_resource(resourceArn=arn, tagKeys=["a b/c=d+@", "none"])
+        assert untagged["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert [client.list_tags_for_resource(resourceArn=arn)["tags"] for arn in arns] == [{"who": arn} for arn in arns]
+
+
 def test_an_export_url_with_another_signature_is_forbidden(live: Live) -> None:
     url = live.client.get_workflow(id=live.active_workflow(), export=["DEFINITION"])["definition"]
     with pytest.raises(urllib.error.HTTPError, match="403"):

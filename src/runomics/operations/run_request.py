@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, cast
 
 import orjson
@@ -130,9 +130,13 @@ def check_tags(tags: Mapping[str, str], limits: Limits) -> None:
     """
     if len(tags) > limits.tags:
         raise ValidationException(f"{len(tags)} tags were given; a resource has at most {limits.tags}. Leave some out.")
-    reserved = sorted(key for key in tags if key.lower().startswith("aws:"))
-    if reserved:
+    if reserved := reserved_keys(tags):
         raise ValidationException(f"Tag keys may not begin with 'aws:' ({', '.join(reserved)}). Rename them.")
+
+
+def reserved_keys(keys: Iterable[str]) -> list[str]:
+    """Those of the keys of tags that only the service may use, sorted. Source: guide, tagging."""
+    return sorted(key for key in keys if key.lower().startswith("aws:"))
 
 
 def parameters_text(parameters: Any, limits: Limits) -> str:
