@@ -18,6 +18,8 @@ import structlog
 from runomics import data_directory
 from runomics.auditing import auditing, page_call, resource_of
 from runomics.data_directory import CannotStart
+from runomics.domain import request_rates
+from runomics.domain.limits import Limits
 from runomics.domain.roles import Credentials, RolesError
 from runomics.domain.run import RunStatus
 from runomics.key_ring import KeyRing
@@ -29,6 +31,7 @@ from runomics.operations import registry
 from runomics.operations.access import Authorizer
 from runomics.operations.caller import Caller, Site
 from runomics.operations.resource_facts import facts_of
+from runomics.operations.throttle import Authorize, Throttle, throttled
 from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.roles_file import read_roles
 from runomics.scheduler.object_access import ObjectAccess
@@ -140,6 +143,7 @@ class Service:
             export_url=exports.url,
             default_storage_type=self._settings.default_storage_type,
             default_static_capacity_gib=self._settings.default_static_capacity_gib,
+            limits=_limits(self._settings),
             waiting_reason=self._waiting_reason,
             task_waiting_reason=self._task_waiting_reason,
         )
@@ -164,7 +168,7 @@ class Service:
             store=self._store,
             find_key=self._keys.keys.get,
             make_caller=make_caller,
-            authorize=self._authorize,
+            authorize=_with_rates(self._settings, self._authorize),
             region=self._settings.region,
             now=time.time,
             pages=self._pages(exports, lambda key: make_caller(key, "")).by_path(),
@@ -296,6 +300,24 @@ def _audit_log(settings: Settings) -> AuditLog | None:
         files=settings.audit_log_files,
         describe=resource_of(settings.region),
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        stored_runs=settings.max_stored_runs,
+        workflows=settings.max_workflows,
+        versions_per_workflow=settings.max_versions_per_workflow,
+        shares_per_workflow=settings.max_shares_per_workflow,
+        run_groups=settings.max_run_groups,
+        run_caches=settings.max_run_caches,
+        configurations=settings.max_configurations,
+    )
+
+
+def _with_rates(settings: Settings, authorize: Authorize) -> Authorize:
+    if settings.request_rates == "off":
+        return authorize
+    return throttled(authorize, Throttle(request_rates.AWS, now=time.monotonic))
 
 
 def _translate(error: Exception) -> ApiError | None:

@@ -24,6 +24,7 @@ from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.register import Register
+from runomics.scheduler.retention import Retention, RetentionPolicy
 from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.tasks import TaskPolicy, Tasks
@@ -116,7 +117,7 @@ class Machinery:
         self._scheduler = Scheduler(
             store=store,
             clock=clock,
-            policy=LoopPolicy(max_active_runs=settings.max_active_runs, token_days=settings.token_days),
+            policy=LoopPolicy(max_active_runs=settings.max_active_runs),
             has_room=self.storage.has_room,
         )
         self._steps = Steps(
@@ -152,6 +153,12 @@ class Machinery:
             now_ms=clock.now_ms,
         )
         self._shares = Shares(store, now_ms=clock.now_ms)
+        self._retention = Retention(
+            store=store,
+            definitions=definitions,
+            clock=clock,
+            policy=RetentionPolicy(token_days=settings.token_days, event_days=settings.event_days),
+        )
         self._configurations = Configurations(store)
         self._groups = Groups(
             store,
@@ -178,9 +185,11 @@ class Machinery:
             }
         )
         self._scheduler.run_ended()
+        self._retention.start()
 
     def end(self) -> None:
         """Leave in order: no new steps, then nobody to report to. Engines and tasks go on."""
+        self._retention.stop()
         self._store.set_on_wake(None)
         self._scheduler.stop()
         self._gateway.stop()

@@ -83,6 +83,35 @@ class Settings(BaseSettings):
     )
     audit_log_files: int = Field(10, ge=1, description="Audit logs kept, the current one included; the oldest goes.")
 
+    request_rates: Literal["off", "aws"] = Field(
+        "off",
+        description="Requests a second of one account: `aws` refuses what is over AWS's documented rates with "
+        "ThrottlingException, `off` refuses nothing.",
+    )
+
+    # ---- quotas of one account
+    max_stored_runs: int = Field(
+        1_000_000,
+        ge=1,
+        description="Runs kept, ended or not. When they are as many, a new run with retentionMode REMOVE takes the place of the "
+        "oldest ended one of that mode, and any other is refused.",
+    )
+    max_workflows: int = Field(10_000, ge=1, description="Workflows kept; more are refused.")
+    max_versions_per_workflow: int = Field(1_000, ge=1, description="Versions of one workflow; more are refused.")
+    max_shares_per_workflow: int = Field(
+        1_000, ge=1, description="Accounts that one workflow is shared with; more are refused."
+    )
+    max_run_groups: int = Field(10_000, ge=1, description="Run groups kept; more are refused.")
+    max_run_caches: int = Field(10_000, ge=1, description="Run caches kept; more are refused.")
+    max_configurations: int = Field(1_000, ge=1, description="Configurations kept; more are refused.")
+
+    # ---- events
+    event_days: int = Field(
+        7,
+        ge=1,
+        description="Days for which a webhook is tried again for an event that it does not take; then it is given up.",
+    )
+
     # ---- run storage
     storage_backend: Literal["auto", "xfs-image", "directory"] = Field(
         "auto",

@@ -10,6 +10,7 @@ from sample_rows import ACCOUNT, OTHER_ACCOUNT, a_run, create_workflow, loaded, 
 
 from runomics.domain import run as run_life
 from runomics.domain import task as task_life
+from runomics.domain.event import Topic
 from runomics.domain.run import (
     Admitted,
     CancelRequested,
@@ -23,7 +24,7 @@ from runomics.domain.run import (
     advance,
 )
 from runomics.domain.task import TaskEvent, TaskStatus
-from runomics.store import accounts, catalog, events, runs, tasks, tokens
+from runomics.store import accounts, catalog, events, runs, tasks, tokens, webhooks
 from runomics.store.accounts import AccessKeyRow, AccountRow
 from runomics.store.catalog import WorkflowRow
 from runomics.store.database import Duplicate, SqliteStore, Tx, next_id
@@ -489,18 +490,25 @@ def test_a_token_is_of_one_account_and_operation_and_is_forgotten_when_old(store
     assert [found(ACCOUNT, "StartRun", f"t{number}") is None for number in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_an_event_stays_until_it_is_delivered_and_old(store: SqliteStore) -> None:
+def test_an_event_stays_until_it_stands_in_queues(store: SqliteStore) -> None:
     made = [start(store).id for _ in range(4)]
     first, second, third, fourth = store.read(lambda tx: events.undelivered(tx, 10))
     assert [int(event.resource_id) for event in (first, second, third, fourth)] == made
     assert store.read(lambda tx: events.undelivered(tx, 2)) == [first, second]
 
-    store.write(lambda tx: events.mark_delivered(tx, [first.id, third.id], 100))
-    store.write(lambda tx: events.mark_delivered(tx, [second.id, first.id], 200))
-    store.write(lambda tx: events.mark_delivered(tx, [], 300))
-    assert store.read(lambda tx: events.undelivered(tx, 10)) == [fourth]
-    assert store.write(lambda tx: events.forget_events(tx, 150, 1)) == 1
-    assert store.write(lambda tx: events.forget_events(tx, 150, 10)) == 1
-    assert store.write(lambda tx: events.forget_events(tx, 150, 10)) == 0
-    left = store.read(lambda tx: tx.rows("select id, delivered_ms from event order by id", {}))
-    assert left == [(second.id, 200), (fourth.id, None)]
+    store.write(lambda tx: events.drop_events(tx, [first, third]))
+    store.write(lambda tx: events.drop_events(tx, [first, replace(second, seq=7)]))
+    store.write(lambda tx: events.drop_events(tx, []))
+    assert store.read(lambda tx: events.undelivered(tx, 10)) == [second, fourth]
+
+
+def test_events_are_forgotten_where_there_is_no_webhook_and_only_there(store: SqliteStore) -> None:
+    for _ in range(3):
+        start(store)
+    topics = frozenset({Topic.RUN})
+    hook = store.write(
+        lambda tx: webhooks.add_webhook(tx, url="http://h/", account=None, topics=topics, secret="s", now_ms=1)
+    )
+    assert store.write(lambda tx: events.forget_events(tx, 10)) == 0
+    store.write(lambda tx: webhooks.remove_webhook(tx, hook.id))
+    assert [store.write(lambda tx: events.forget_events(tx, 2)) for _ in range(3)] == [2, 1, 0]

@@ -18,6 +18,7 @@ from runomics.domain import share as share_life
 from runomics.domain import task as task_life
 from runomics.domain.run import RunStatus
 from runomics.store import (
+    account_use,
     accounts,
     buckets,
     caches,
@@ -33,12 +34,14 @@ from runomics.store import (
     tasks,
     tokens,
     versions,
+    webhooks,
 )
 from runomics.store.database import SqliteStore, Tx
 from runomics.store.migrate import FOLDER as MIGRATIONS
 from runomics.store.pages import Listing, drivers, probe_text, walk_text
 
 ROOMS = {
+    "account_use": account_use.SQL,
     "accounts": accounts.SQL,
     "buckets": buckets.SQL,
     "caches": caches.SQL,
@@ -52,6 +55,7 @@ ROOMS = {
     "tasks": tasks.SQL,
     "tokens": tokens.SQL,
     "versions": versions.SQL,
+    "webhooks": webhooks.SQL,
 }
 LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
     "caches": (caches._LISTING, ()),
@@ -63,11 +67,10 @@ LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
     "workflows": (catalog._LISTING, ("name", "type")),
 }
 SCHEDULERS_SHARE_EVENTS = {share_life.ShareEvent.ACTIVATED, share_life.ShareEvent.DELETED}
-SMALL = {"account", "access_key", "bucket", "bucket_reader", "counter"}
-"""Tables that may be read whole."""
+SMALL = {"account", "access_key", "bucket", "bucket_reader", "counter", "event", "webhook"}
+"""Tables that may be read whole. Events stay for seconds only, and each look at them takes the first few."""
 WALKED_WHOLE = {
     "configuration_creating",
-    "event_undelivered",
     "run_active",
     "run_active_in_group",
     "run_pending_alone",
@@ -246,6 +249,8 @@ def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, mon
         ("run_cache", caches.COLUMNS),
         ("configuration", configurations.COLUMNS),
         ("event", statements.columns(events.EventRow)),
+        ("webhook", statements.columns(webhooks.WebhookRow)),
+        ("webhook_event", statements.columns(webhooks.QueuedRow)),
     ],
 )
 def test_a_row_has_every_column_of_its_table(store: SqliteStore, table: str, columns: tuple[str, ...]) -> None:

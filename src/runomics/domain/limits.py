@@ -9,7 +9,7 @@ from runomics.domain.packaging import ArchiveLimits
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every limit an account meets. Units in the names.
+    """Every limit an account meets. Units in the names. Of these an operator sets the numbers of things kept.
 
     Source: guide, fixed-quotas (archive, README, tags, versions, run groups, run caches); general reference, quotas (shares,
     configurations); model (template entries); guide, troubleshooting (parameters).
@@ -22,6 +22,8 @@ class Limits:
     readme_bytes: int = 500 * 1024
     registry_map_bytes: int = 1024 * 1024
     tags: int = 50
+    stored_runs: int = 1_000_000
+    workflows: int = 10_000
     versions_per_workflow: int = 1000
     shares_per_workflow: int = 100
     run_groups: int = 1000

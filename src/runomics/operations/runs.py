@@ -15,7 +15,7 @@ import orjson
 
 from runomics.domain import identity, parameters, run, storage
 from runomics.domain.packaging import host_engine
-from runomics.operations import idempotency, pages, run_request
+from runomics.operations import idempotency, pages, quota, run_request
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
 from runomics.operations.run_context import RunContext, run_context
@@ -66,7 +66,7 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
     Source: model (members, limits); guide, starting-a-run and rerun-a-run; assumed: 409 for a workflow that is not ACTIVE.
 
     Raises:
-        ValidationException, ConflictException, ResourceNotFoundException.
+        ValidationException, ConflictException, ResourceNotFoundException, ServiceQuotaExceededException.
     """
     if (answer := idempotency.first_answer(tx, caller, _OPERATION, request)) is not None:
         return answer
@@ -78,7 +78,9 @@ def start_run(tx: Tx, caller: Caller, request: StartRunRequest) -> dict[str, Any
     named = look_up(tx, caller, wanted)
     source_id = None if source is None else source.id
     new = new_run(caller, wanted, named, run_id=next_id(tx, "run"), source_run_id=source_id)
-    runs.insert_run(tx, new)
+    stored = runs.insert_run(tx, new)
+    if stored > caller.site.limits.stored_runs:
+        quota.make_room_for_run(tx, caller, stored=stored, retention_mode=new.retention_mode)
     answer = _started(caller, new, wanted, named.context)
     idempotency.remember(tx, caller, _OPERATION, request, answer=answer)
     return answer

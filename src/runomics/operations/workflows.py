@@ -16,7 +16,7 @@ import orjson
 
 from runomics.domain import identity
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, accepts
-from runomics.operations import definitions, idempotency, pages
+from runomics.operations import definitions, idempotency, pages, quota
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
 from runomics.store import catalog, shares, versions
@@ -76,10 +76,15 @@ def create_workflow(tx: Tx, caller: Caller, request: Mapping[str, Any]) -> dict[
     connections to Git hosts.
 
     Raises:
-        ConflictException: the request token was used for another request.
+        ConflictException: the request token was used for another request. ServiceQuotaExceededException.
     """
     if (answer := idempotency.first_answer(tx, caller, "CreateWorkflow", request)) is not None:
         return answer
+    quota.require_room(
+        catalog.count_workflows(tx, caller.account),
+        caller.site.limits.workflows,
+        "workflows. Delete one with DeleteWorkflow",
+    )
     workflow_id = next_id(tx, "workflow")
     new = catalog.NewWorkflow(
         id=workflow_id,

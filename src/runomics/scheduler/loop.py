@@ -20,11 +20,8 @@ import structlog
 from runomics.domain.admission import GroupLimits, PendingRun, RunLine, RunsAdmitted, admit_runs, waiting_reason
 from runomics.domain.run import Admitted, RunStatus, advance
 from runomics.ports import Clock, StorageType
-from runomics.store import events as event_rows
 from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
-from runomics.store import shares as share_rows
-from runomics.store import tokens
 from runomics.store.database import SqliteStore, StoreUnavailable, Tx
 from runomics.store.runs import RunRow
 
@@ -34,22 +31,18 @@ PENDING_LOOKED_AT = 200
 PENDING_PER_PLACE = 4
 SANDBOX_SLOTS = 65_535
 """The last of the 65,536 user ids is for inspections."""
-SWEEP_MS = 600_000
 AGAIN_MS = 1_000
-KEPT_EVENTS_MS = 30 * 86_400_000
-KEPT_SHARES_MS = 30 * 86_400_000
-"""How long both sides still see a share that was deleted. Source: assumed."""
-FORGOTTEN_AT_ONCE = 500
+IDLE_SECONDS = 600.0
+"""How long the clockwork sleeps when it is neither woken nor has a timer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopPolicy:
-    """How many runs may be active, how many threads step them, how long request tokens are kept."""
+    """How many runs may be active, how many threads step them."""
 
     max_active_runs: int
     step_threads: int = 4
     register_threads: int = 2
-    token_days: int = 30
 
 
 class Lane(StrEnum):
@@ -235,14 +228,10 @@ class Scheduler:
         return False
 
     def _keep_time(self) -> None:
-        """Admission, timers, and now and then what has grown old."""
+        """Admission and timers."""
         self._take_up()
-        next_sweep_ms = self._clock.now_ms()
         while True:
             now_ms = self._clock.now_ms()
-            if now_ms >= next_sweep_ms:
-                self._guard(self._forget_old)
-                next_sweep_ms = now_ms + SWEEP_MS
             with self._lock:
                 if self._stopping:
                     return
@@ -257,12 +246,11 @@ class Scheduler:
             with self._lock:
                 if self._stopping or self._admission_wanted:
                     continue
-                due_ms = next_sweep_ms
-                if self._timers:
-                    due_ms = min(due_ms, self._timers[0][0])
+                due = [self._timers[0][0]] if self._timers else []
                 if self._look_again_at_ms is not None:
-                    due_ms = min(due_ms, self._look_again_at_ms)
-                self._clockwork.wait(max(0.0, (due_ms - self._clock.now_ms()) / 1000))
+                    due.append(self._look_again_at_ms)
+                seconds = (min(due) - self._clock.now_ms()) / 1000 if due else IDLE_SECONDS
+                self._clockwork.wait(max(0.0, seconds))
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:
@@ -329,18 +317,6 @@ class Scheduler:
             self._active += 1
             self.wake(run_id)
             log.info("run.moved", run_id=run_id, by="Admitted", status=str(RunStatus.STARTING))
-
-    def _forget_old(self) -> None:
-        old = (
-            (tokens.forget_tokens, self._policy.token_days * 86_400_000),
-            (event_rows.forget_events, KEPT_EVENTS_MS),
-            (share_rows.forget_shares, KEPT_SHARES_MS),
-        )
-        now_ms = self._clock.now_ms()
-        for forget, kept_ms in old:
-            unit = partial(forget, before_ms=now_ms - kept_ms, limit=FORGOTTEN_AT_ONCE)
-            while not self._stopping and self._store.write(unit) == FORGOTTEN_AT_ONCE:
-                pass
 
     def run_ended(self) -> None:
         """A run left the active ones: there may be room."""

@@ -128,6 +128,12 @@ def list_workflows(
     return [WorkflowRow(*row) for row in rows], next_id
 
 
+def count_workflows(tx: Tx, account: str) -> int:
+    """How many workflows the account has, of whatever status."""
+    count: int = SQL.count_workflows(tx, account=account)
+    return count
+
+
 def update_workflow(tx: Tx, workflow: WorkflowRow, **columns: Any) -> bool:
     """Set what the client changed, if the workflow still is what was read.
 

@@ -21,7 +21,18 @@ from runomics.store.migrate import migrate
 from runomics.store.transaction import Duplicate, Overloaded, StoreUnavailable, Tx, translated
 from runomics.store.writer import OnWake, Writer
 
-__all__ = ["Duplicate", "OnWake", "Overloaded", "SqliteStore", "StoreUnavailable", "Tx", "connect", "next_id", "shrink"]
+__all__ = [
+    "Duplicate",
+    "OnWake",
+    "Overloaded",
+    "SqliteStore",
+    "StoreUnavailable",
+    "Tx",
+    "connect",
+    "free_pages",
+    "next_id",
+    "shrink",
+]
 
 T = TypeVar("T")
 
@@ -213,6 +224,13 @@ def next_id(tx: Tx, kind: str, count: int = 1) -> int:
         raise KeyError(f"there is no counter for {kind!r}")
     last: int = row[0]
     return last - count + 1
+
+
+def free_pages(tx: Tx) -> tuple[int, int]:
+    """How many pages (4 KiB each) of the file are empty, and how many it has."""
+    free: int = tx.connection.execute("pragma freelist_count").fetchone()[0]
+    pages: int = tx.connection.execute("pragma page_count").fetchone()[0]
+    return free, pages
 
 
 def shrink(tx: Tx, pages: int = 256) -> int:

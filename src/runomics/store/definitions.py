@@ -16,9 +16,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,6 +39,7 @@ class Definitions:
     """Definitions below `root`, a directory of ours that is made when missing."""
 
     root: Path
+    _touching: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def archive(self, sha256: str) -> Path:
         return self.root / sha256 / "archive.zip"
@@ -82,10 +84,11 @@ class Definitions:
 
     def _is_here(self, sha256: str) -> bool:
         """Whether the archive is here; its time is set to now, so that a clean-up of unnamed definitions leaves it alone."""
-        try:
-            os.utime(self.archive(sha256))
-        except FileNotFoundError:
-            return False
+        with self._touching:
+            try:
+                os.utime(self.archive(sha256))
+            except FileNotFoundError:
+                return False
         return True
 
     # ---- trees
@@ -143,6 +146,30 @@ class Definitions:
             return
         with _fresh_directory(self.root) as grave:
             folder.rename(grave / sha256)
+
+    def older_than(self, before_ms: int) -> Iterator[str]:
+        """Digests of the archives that nobody stored, for the first time or again, since `before_ms` (UTC epoch ms)."""
+        for folder in self.root.iterdir():
+            if not folder.name.startswith(_INCOMING) and self._is_older(folder.name, before_ms):
+                yield folder.name
+
+    def forget_unnamed(self, sha256: str, is_named: Callable[[str], bool], *, before_ms: int) -> bool:
+        """`forget` what is older than `before_ms` and not `is_named`; whether it was.
+
+        Who stores the same archive meanwhile either makes it young, and it stays, or finds it gone and writes it again.
+        """
+        folder = self.root / sha256
+        with _fresh_directory(self.root) as grave, self._touching:
+            if not self._is_older(sha256, before_ms) or is_named(sha256):
+                return False
+            folder.rename(grave / sha256)
+        return True
+
+    def _is_older(self, sha256: str, before_ms: int) -> bool:
+        try:
+            return self.archive(sha256).stat().st_mtime_ns // 1_000_000 < before_ms
+        except FileNotFoundError:
+            return False
 
     def sweep(self) -> None:
         """Remove what an earlier process left half written. Only one process may use the folder."""

@@ -1,9 +1,13 @@
-"""The outbox: one row per status change, written in the unit that changes it, removed some time after every sink took it."""
+"""The outbox: one row per status change, written in the unit that changes it, gone once it stands in the queues of the webhooks.
+
+Where there is no webhook the clean-up removes it. So the table is short, and has no index that a run would have to pay for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from runomics.store import statements
 from runomics.store.transaction import Tx
@@ -11,7 +15,7 @@ from runomics.store.transaction import Tx
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """A resource came into `status` at `at_ms`. `seq` ascends per resource; `detail` is JSON text. `delivered_ms` None: not yet."""
+    """A resource came into `status` at `at_ms`. `seq` ascends per resource; `detail` is JSON text. `id` is used again later."""
 
     id: int
     account: str
@@ -21,7 +25,6 @@ class EventRow:
     seq: int
     at_ms: int
     detail: str
-    delivered_ms: int | None = None
 
 
 SQL = statements.load("events", event=EventRow)
@@ -37,19 +40,35 @@ def add_event(
 
 
 def undelivered(tx: Tx, limit: int) -> list[EventRow]:
-    """The oldest events that not every sink took. Ask again after `mark_delivered`; never by the last id seen.
+    """The oldest events that are in no queue yet. Ask again after `drop_events`; never by the last id seen.
 
     On PostgreSQL a lower id may commit after a higher one; of one resource the order holds.
     """
     return [EventRow(*row) for row in SQL.undelivered(tx, limit=limit)]
 
 
-def mark_delivered(tx: Tx, ids: Sequence[int], now_ms: int) -> None:
-    """Every sink took these."""
-    SQL.mark_delivered(tx, [{"id": event, "now_ms": now_ms} for event in ids])
+def drop_events(tx: Tx, events: Iterable[EventRow]) -> None:
+    """Remove these, which now stand in the queues of all webhooks that want them."""
+    SQL.drop_events(
+        tx, [{"id": row.id, "kind": row.kind, "resource_id": row.resource_id, "seq": row.seq} for row in events]
+    )
 
 
-def forget_events(tx: Tx, before_ms: int, limit: int) -> int:
-    """Remove at most `limit` events delivered before `before_ms`; how many were."""
-    removed: int = SQL.forget_events(tx, before_ms=before_ms, limit=limit)
+def forget_events(tx: Tx, limit: int) -> int:
+    """Remove at most `limit` events that nobody will be told of, for want of any webhook; how many were."""
+    removed: int = SQL.forget_events(tx, limit=limit)
     return removed
+
+
+def run_detail(
+    uuid: str, name: str | None, run_output_uri: str, workflow_id: int, workflow_name: str | None
+) -> dict[str, Any]:
+    """What is told of a run besides its status, whatever has no value left out."""
+    detail = {
+        "uuid": uuid,
+        "runName": name,
+        "runOutputUri": run_output_uri,
+        "workflowId": str(workflow_id),
+        "workflowName": workflow_name,
+    }
+    return {name: value for name, value in detail.items() if value is not None}

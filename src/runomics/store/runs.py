@@ -14,14 +14,16 @@ import orjson
 
 from runomics.domain.admission import PendingRun
 from runomics.domain.run import ENDED, RunPhase, RunState, RunStatus
-from runomics.store import statements
-from runomics.store.events import add_event
+from runomics.store import account_use, statements
+from runomics.store.events import add_event, run_detail
 from runomics.store.guard import require_known, update_guarded
 from runomics.store.pages import Listing, page
 from runomics.store.transaction import Tx
 
 SANDBOX_SLOTS = 65536
 """Uids of the range that sandboxes use."""
+DROPPED_AT_ONCE = 10
+"""Runs that one new run takes the place of at most: more than one, so that an account with too many comes down to its quota."""
 TASKS_PER_DELETE = 1000
 """Task rows removed by one unit: what keeps it under 10 ms."""
 
@@ -192,8 +194,11 @@ _values_of: Callable[[NewRun], tuple[Any, ...]] = operator.attrgetter(*_INSERTED
 # ---- for operations ----------------------------------------------------------------------------------------------
 
 
-def insert_run(tx: Tx, new: NewRun) -> None:
-    """Insert a PENDING run and its event; the scheduler is told that somebody waits ("pending"), not to step it."""
+def insert_run(tx: Tx, new: NewRun) -> int:
+    """Insert a PENDING run and its event; the scheduler is told that somebody waits ("pending"), not to step it.
+
+    How many runs the account has now: when they are too many, the caller makes room or gives the unit up.
+    """
     SQL.insert_run(tx, **dict(zip(_INSERTED, _values_of(new), strict=True)))
     add_event(
         tx,
@@ -206,6 +211,7 @@ def insert_run(tx: Tx, new: NewRun) -> None:
         detail=_detail(new.uuid),
     )
     tx.wake("pending", new.id)
+    return account_use.add_stored_run(tx, new.account)
 
 
 def find_run(tx: Tx, account: str, run_id: int) -> RunRow | None:
@@ -254,8 +260,18 @@ def wish_delete(tx: Tx, account: str, run_id: int, now_ms: int) -> bool:
     """Note that the client wants the run gone: for clients it is, from this commit on. False when the account has no such run."""
     if SQL.wish_delete(tx, account=account, id=run_id, now_ms=now_ms) == 0:
         return False
+    account_use.drop_stored_run(tx, account)
     tx.wake("run", run_id)
     return True
+
+
+def make_room(tx: Tx, account: str, wanted: int, now_ms: int) -> int:
+    """Wish away at most `wanted` ended runs with retention mode REMOVE, the oldest first; how many were.
+
+    They go the way of every deleted run: their tasks with them, and their DELETED event.
+    """
+    oldest = account_use.removable_runs(tx, account, min(wanted, DROPPED_AT_ONCE))
+    return sum(wish_delete(tx, account, run_id, now_ms) for run_id in oldest)
 
 
 # ---- for the scheduler -------------------------------------------------------------------------------------------
@@ -359,7 +375,10 @@ def delete_run(tx: Tx, run: RunRow, *, now_ms: int) -> bool:
         status=RunStatus.DELETED.value,
         seq=run.revision + 1,
         at_ms=now_ms,
-        detail=_detail(run.uuid),
+        # Nothing else knows it any more.
+        detail=orjson.dumps(
+            run_detail(run.uuid, run.name, run.run_output_uri, run.workflow_id, run.workflow_name)
+        ).decode(),
     )
     return True
 

@@ -11,6 +11,9 @@ insert into workflow (
 -- name: find_workflow(account, id)^
 select {workflow} from workflow where id = :id and account = :account;
 
+-- name: count_workflows(account)$
+select count(*) from workflow where account = :account;
+
 -- name: load_workflow(id)^
 select {workflow} from workflow where id = :id;
 

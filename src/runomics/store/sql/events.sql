@@ -3,12 +3,13 @@ insert into event (account, kind, resource_id, status, seq, at_ms, detail)
 values (:account, :kind, :resource_id, :status, :seq, :at_ms, :detail);
 
 -- name: undelivered(limit)
-select {event} from event where delivered_ms is null order by id limit :limit;
+select {event} from event order by id limit :limit;
 
--- name: mark_delivered(now_ms, id)*!
-update event set delivered_ms = :now_ms where id = :id and delivered_ms is null;
+-- An id is free again once its row is gone; what the row says is not.
 
--- name: forget_events(before_ms, limit)!
-delete from event where id in (
-    select id from event where delivered_ms is not null and delivered_ms < :before_ms order by delivered_ms limit :limit
-);
+-- name: drop_events(id, kind, resource_id, seq)*!
+delete from event where id = :id and kind = :kind and resource_id = :resource_id and seq = :seq;
+
+-- name: forget_events(limit)!
+delete from event
+where id in (select id from event order by id limit :limit) and not exists (select 1 from webhook);
