@@ -6,6 +6,7 @@ Runs in the server process.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -56,8 +57,20 @@ from runomics.wire.signing import AccessKey
 
 log = structlog.get_logger()
 
+STANDARD_ERROR = 2
 EXIT_CANNOT_START = 1
 START_SECONDS = 20.0
+
+
+class ServerLog:
+    """Where structlog's lines go: standard error. A line that it does not take (a file on a full disk) is lost, and nobody fails of it."""
+
+    def msg(self, line: str) -> None:
+        """Write one line, whole."""
+        with contextlib.suppress(OSError):
+            os.write(STANDARD_ERROR, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    debug = info = warning = error = critical = msg
 
 
 class SystemClock:
@@ -350,6 +363,6 @@ def _configure_log(level: str) -> None:
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=ServerLog,
         cache_logger_on_first_use=True,
     )

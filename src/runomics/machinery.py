@@ -13,6 +13,7 @@ import structlog
 
 from runomics.engines.host import ForkedEngineHost
 from runomics.logs.streams import FileLogs
+from runomics.logs.unfailing import UnfailingLogs
 from runomics.ports import Clock
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
 from runomics.runners.local import LocalRunner
@@ -78,6 +79,7 @@ class Machinery:
             max_bytes_per_task=settings.log_max_bytes_per_task,
             now_ms=clock.now_ms,
         )
+        logs = UnfailingLogs(self.logs)
         self._runner = LocalRunner(
             data,
             cgroup_parent=f"runomics-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}",
@@ -95,7 +97,7 @@ class Machinery:
             store=store,
             runner=self._runner,
             storage=self.storage,
-            logs=self.logs,
+            logs=logs,
             clock=clock,
             policy=TaskPolicy(
                 host_cpus=cpus,
@@ -129,7 +131,7 @@ class Machinery:
             transfers=self.transfers,
             tasks=self._tasks,
             gateway=self._gateway,
-            logs=self.logs,
+            logs=logs,
             clock=clock,
             policy=RunPolicy(
                 region=settings.region,

@@ -200,6 +200,9 @@ class Follower:
         """Take in the rest on this thread and stop following; whether the stream has any line.
 
         A stream that a server before this one followed to no end is taken up and ended.
+
+        Raises:
+            OSError: no space for the rest. It is not followed any more, and no source of it is open.
         """
         with self._change:
             followed = self._followed.get(path)
@@ -211,10 +214,16 @@ class Follower:
         with followed.lock:
             if followed.is_over:
                 return stream_file.size(path) > 0
-            has_lines = followed.finish(self._now_ms)
+            try:
+                return followed.finish(self._now_ms)
+            finally:
+                followed.is_over = True
+                followed.close_files()
+                self._forget(path)
+
+    def _forget(self, path: Path) -> None:
         with self._change:
             self._followed.pop(path, None)
-        return has_lines
 
     def append(self, path: Path, data: bytes) -> bool:
         """Add lines to a stream that is followed; whether it is."""

@@ -140,7 +140,8 @@ def open_storage(
 ) -> ManagedStorage:
     """The run storage of a data directory, by the setting, or (`auto`) the best back end that works here, found by doing it.
 
-    `on_full(run_uuid)`: a STATIC volume is full. Where `caps.enforces_static` is false nothing else stops the run: end it.
+    `on_full(run_uuid)`: a STATIC volume that nothing limits is full: end its run. Where the kernel enforces the limit, a task gets
+    ENOSPC and may live with it; its volume's `Usage.was_full` tells what a failure came from.
     `on_host_low(pool)`: running runs have eaten into the reserve and nothing more can be given back.
 
     Raises:
@@ -164,7 +165,6 @@ def open_storage(
             ready_volumes=settings.ready_volumes if is_chosen else 0,
             ready_static_gib=settings.ready_static_gib,
             reclaim_seconds=settings.reclaim_seconds,
-            on_full=on_full,
             on_host_low=on_host_low,
         )
     if chosen == directory.BACKEND or directory.BACKEND in old:

@@ -109,8 +109,6 @@ class _Acts:
     exporting: bool = False
     engine_started: int = 0
     engine_ended: int = 0
-    lost_volume: str | None = None
-    was_full: bool = False
     failing: Failed | None = None
     stopping_since_ms: int | None = None
     log_exported: bool = False
@@ -156,6 +154,7 @@ class Steps:
         self._acts: dict[int, _Acts] = {}
         self._acts_lock = threading.Lock()
         self._by_uuid: dict[str, int] = {}
+        self._over_limit: set[str] = set()
 
     # ---- stepping ------------------------------------------------------------------------------------------------
 
@@ -326,11 +325,11 @@ class Steps:
             acts.engine_started = incarnation
         result = self._engines.result(directory, incarnation)
         if result is not None:
-            return self._engine_ended(run, acts, result)
+            return self._engine_ended(run, result)
         limit_ms, timed_out = self._time_limit(run)
         if run.started_ms is not None and self._clock.now_ms() - run.started_ms >= limit_ms:
             return self._time_out(run, timed_out)
-        if acts.was_full and run.storage_type == StorageType.STATIC:
+        if run.uuid in self._over_limit:
             failure = failures.of_full_volume(run.storage_capacity_gib)
             return Failed(failure.reason, failure.message), {}
         if acts.engine_ended != incarnation:
@@ -339,7 +338,7 @@ class Steps:
             return None, {}
         result = self._engines.result(directory, incarnation)
         if result is not None:
-            return self._engine_ended(run, acts, result)
+            return self._engine_ended(run, result)
         log.warning("run.engine_lost", run_id=run.id, incarnation=incarnation)
         if self._policy.restarts_lost_engine and incarnation < self._policy.max_incarnations:
             return EngineLost(), {}
@@ -348,13 +347,13 @@ class Steps:
 
     def _begin_engine(self, run: RunRow, directory: Path) -> bool:
         """Open the gateway, take over open tasks, start or adopt the engine. False when the volume is gone."""
+        self._by_uuid[run.uuid] = run.id
         if self._storage.find(run.uuid) is None:
             return False
         place = self._place(run)
         plan = self._plan(run, place)
         plan_file = directory / "plan.json"
         _write(plan_file, orjson.dumps(plan))
-        self._by_uuid[run.uuid] = run.id
         open_rows = self._store.read(lambda tx: task_rows.open_tasks(tx, run.id))
         self._tasks.open_run(place, open_rows)
         self._gateway.open(run.id, directory / "gateway")
@@ -369,9 +368,7 @@ class Steps:
         self._engines.start(directory, ended)
         return True
 
-    def _engine_ended(
-        self, run: RunRow, acts: _Acts, result: EngineResult
-    ) -> tuple[RunEvent | None, Mapping[str, Any]]:
+    def _engine_ended(self, run: RunRow, result: EngineResult) -> tuple[RunEvent | None, Mapping[str, Any]]:
         if result.succeeded:
             return EngineSucceeded(), {}
         if result.cancelled:
@@ -393,7 +390,8 @@ class Steps:
         code = reported.get("code")
         if reported.get("kind") == "stage" and code:
             return Failed(str(code), str(reported.get("message") or code)), {}
-        if acts.was_full and run.storage_type == StorageType.STATIC:
+        usage = self._storage.usage(run.uuid) if run.storage_type == StorageType.STATIC else None
+        if usage is not None and usage.was_full:
             failure = failures.of_full_volume(run.storage_capacity_gib)
             return Failed(failure.reason, failure.message), {}
         stream = f"arn:aws:logs:{self._policy.region}:{run.account}:log-group:/aws/omics/WorkflowLog:log-stream:run/{run.id}/engine"
@@ -445,6 +443,7 @@ class Steps:
         result = self._engines.result(directory, run.incarnation)
 
         def done(exported: Exported) -> None:
+            self._note(run, *exported.messages)
             acts.exported = exported
             self._wake(run.id)
 
@@ -554,10 +553,10 @@ class Steps:
     # ---- reports from elsewhere ----------------------------------------------------------------------------------
 
     def volume_full(self, run_uuid: str) -> None:
-        """The sampler saw a volume at its limit. A back end that cannot enforce it has the run ended; the others let its tasks fail."""
+        """A STATIC volume that nothing limits is over its capacity: its run ends."""
+        self._over_limit.add(run_uuid)
         run_id = self._by_uuid.get(run_uuid)
         if run_id is not None:
-            self._acts_of(run_id).was_full = True
             self._wake(run_id)
 
     def stage(self, run_id: int, uri: str) -> None:
@@ -689,9 +688,10 @@ class Steps:
             "gateway_patience_seconds": self._policy.gateway_patience_seconds,
         }
 
-    def _note(self, run: RunRow, text: str) -> None:
+    def _note(self, run: RunRow, *texts: str) -> None:
         if run.log_level != "OFF":
-            self._logs.append(run.account, f"run/{run.id}", [(self._clock.now_ms(), text)])
+            now_ms = self._clock.now_ms()
+            self._logs.append(run.account, f"run/{run.id}", [(now_ms, text) for text in texts])
 
     def _note_move(self, run: RunRow, to: RunState, event: RunEvent) -> None:
         log.info("run.moved", run_id=run.id, by=type(event).__name__, status=str(to.status), phase=to.phase)
@@ -724,6 +724,7 @@ class Steps:
         self._tasks.close_run(run.id)
         self._gateway.close(run.id)
         self._by_uuid.pop(run.uuid, None)
+        self._over_limit.discard(run.uuid)
         if run.delete_wished_ms is None:
             self._forget(run.id)
         shutil.rmtree(self._directory(run), ignore_errors=True)

@@ -1,7 +1,7 @@
 """The task attempts of all live runs: admission to the runner, their rows, their ends. Runs in the server, called from several threads.
 
 The row and its id are durable before a supervisor starts. After that the attempt's directory is the truth about how it ended, and the
-row follows. The store's writer keeps the order of what is submitted to it, so rows are moved without waiting for the commit.
+row follows, moved without waiting for the commit (task_moves).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +20,13 @@ import structlog
 from runomics.domain import failures, resources
 from runomics.domain.admission import GroupLimits, Room, WaitingTask
 from runomics.domain.task import ENDED as ENDED_TASKS
-from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, advance, end_event
+from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
 from runomics.ports import Clock, LogStore, RunStorage, TaskEnd, TaskRunner
 from runomics.scheduler.submission import Submission, beneath
 from runomics.scheduler.task_lines import TaskLines
+from runomics.scheduler.task_moves import AGAIN_SECONDS, TaskMoves
 from runomics.store import tasks as task_rows
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import SqliteStore, StoreUnavailable, Tx, next_id
 from runomics.store.tasks import NewTask, TaskRow
 
 log = structlog.get_logger()
@@ -143,6 +144,9 @@ class Tasks:
         self._policy = policy
         self._on_quiet = on_quiet
         self._run_note = run_note
+        self._moves = TaskMoves(store=store, clock=clock, on_written=on_quiet)
+        self._move = self._moves.move
+        self._closing = threading.Event()
         self._lock = threading.RLock()
         self._runs: dict[int, _Run] = {}
         self._by_directory: dict[Path, _Attempt] = {}
@@ -160,7 +164,9 @@ class Tasks:
         """Stop taking part; supervisors live on and are adopted by the next server."""
         with self._lock:
             self._closed = True
+        self._closing.set()
         self._settlers.shutdown(wait=True, cancel_futures=False)
+        self._moves.close()
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
@@ -223,7 +229,7 @@ class Tasks:
         """Whether nothing of the run's tasks is left to happen: no process, no unwritten row."""
         with self._lock:
             run = self._runs.get(run_id)
-            return run is None or run.unsettled == 0
+            return (run is None or run.unsettled == 0) and not self._moves.is_behind(run_id)
 
     def close_run(self, run_id: int) -> None:
         """Forget a run whose tasks are quiet."""
@@ -384,9 +390,13 @@ class Tasks:
         with self._lock:
             # The limits may have been lowered a moment ago: whoever stands in a line must be able to leave it.
             why = self._lines.refusal(attempt)
-            if why is None:
+            # Its row took a while: what stands in no line by the time its run is stopped is not taken out of one.
+            stopping = run.stopping
+            if why is None and not stopping:
                 self._lines.join(attempt)
-        if why is not None:
+        if stopping:
+            self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The run was stopped."))
+        elif why is not None:
             self._ended(attempt, TaskEnd(Reason.REFUSED, None, why))
 
     def _refusal(self, attempt: _Attempt) -> TaskEnd | None:
@@ -612,10 +622,23 @@ class Tasks:
 
     def _try_again(self, attempt: _Attempt, submission: Submission) -> None:
         place, now_ms = attempt.place, self._clock.now_ms()
-        row = self._store.write(lambda tx: self._insert(tx, place, submission, attempt.row.try_ + 1, now_ms))
+        row = self._insert_patiently(lambda tx: self._insert(tx, place, submission, attempt.row.try_ + 1, now_ms))
         log.info("task.tried_again", run_id=place.run_id, task_id=row.id, after=attempt.row.id)
         self._take(attempt.run, submission, row, now_ms)
         self._admit()
+
+    def _insert_patiently(self, unit: Callable[[Tx], TaskRow]) -> TaskRow:
+        """Until the store takes it: an engine waits for this task.
+
+        Raises:
+            StoreUnavailable: the server is closing.
+        """
+        while True:
+            try:
+                return self._store.write(unit)
+            except StoreUnavailable:
+                if self._closing.wait(AGAIN_SECONDS):
+                    raise
 
     def _failure(self, attempt: _Attempt, end: TaskEnd) -> failures.Failure | None:
         usage = None
@@ -633,14 +656,6 @@ class Tasks:
         )
 
     # ---- rows, logs, listeners -----------------------------------------------------------------------------------
-
-    def _move(self, row: TaskRow, event: TaskEvent, **columns: Any) -> TaskRow:
-        """Move a row without waiting for the commit; the row as it will be."""
-        to = advance(row.status, event)
-        now_ms = self._clock.now_ms()
-        future = self._store.submit_unhurried(lambda tx: task_rows.apply_task(tx, row, to, now_ms=now_ms, **columns))
-        future.add_done_callback(lambda done: _complain(done, row, to))
-        return replace(row, status=to, revision=row.revision + 1, **columns)
 
     def _follow_log(self, attempt: _Attempt) -> None:
         place = attempt.place
@@ -710,12 +725,3 @@ def _end_of_row(row: TaskRow) -> TaskEnd:
         started_ms=row.started_ms,
         stopped_ms=row.stopped_ms,
     )
-
-
-def _complain(done: Future[bool], row: TaskRow, to: TaskStatus) -> None:
-    error = done.exception()
-    if error is not None:
-        log.error("task.move_failed", task_id=row.id, to=str(to), error=str(error))
-        return
-    if not done.result():
-        log.error("task.move_refused", task_id=row.id, to=str(to), revision=row.revision)
