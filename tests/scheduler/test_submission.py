@@ -89,7 +89,14 @@ def test_a_path_that_passes_lies_beneath_the_volume(path: str) -> None:
     assert not relative.startswith(("/", ".."))
 
 
-@given(st.dictionaries(st.sampled_from(sorted(GOOD)), st.from_type(object) | st.text() | st.integers() | st.none()))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON))
 def test_any_line_is_parsed_or_refused(changes: dict[str, Any]) -> None:
     try:
         parse({**GOOD, **changes})
