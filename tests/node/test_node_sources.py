@@ -39,6 +39,16 @@ def test_the_archive_is_the_same_for_the_same_sources_and_runs_by_itself(tmp_pat
     assert (said.returncode, said.stderr.startswith("usage: node.pyz launch FD")) == (2, True)
 
 
+def test_the_launcher_holds_no_module_that_works_in_every_fork() -> None:
+    """threading and random register for forks: work that each supervisor would do, for nothing."""
+    code = f"import sys; sys.path.insert(0, {str(FOLDER.parent)!r}); import node.launcher; print(*sys.modules)"
+    said = subprocess.run(
+        [SYSTEM_PYTHON, "-S", "-E", "-I", "-c", code], capture_output=True, text=True, check=True, env={}, cwd="/"
+    )
+    assert set(said.stdout.split()) & {"threading", "random", "logging", "tempfile", "subprocess"} == set()
+    assert "node.supervisor" in said.stdout.split()
+
+
 def test_usage_is_booked_on_the_minute_it_was_seen_in() -> None:
     record = UsageRecord()
     record.take(59_000, Counters(1.0, 100, 150))

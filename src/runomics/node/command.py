@@ -9,21 +9,30 @@ from __future__ import annotations
 import json
 import sys
 
-from . import delegation, launcher, probe, supervisor
-
 USAGE = "usage: node.pyz launch FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP DIRECTORY"
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code of the command in `arguments`."""
+    """The exit code of the command in `arguments`.
+
+    Each command imports what it needs and no more: the launcher's memory is what every supervisor starts with.
+    """
     if len(arguments) == 2 and arguments[0] == "launch":
+        from . import launcher  # noqa: PLC0415 see above
+
         return launcher.main(int(arguments[1]))
     if len(arguments) == 2 and arguments[0] == "supervise":
+        from . import supervisor  # noqa: PLC0415 see above
+
         return supervisor.main(arguments[1])
     if len(arguments) == 2 and arguments[0] == "detect":
+        from . import delegation  # noqa: PLC0415 see above
+
         json.dump(delegation.detect(arguments[1])._asdict(), sys.stdout)
         return 0
     if len(arguments) == 4 and arguments[0] == "probe":
+        from . import probe  # noqa: PLC0415 see above
+
         json.dump(probe.findings(*arguments[1:]), sys.stdout)
         return 0
     sys.stderr.write(USAGE + "\n")

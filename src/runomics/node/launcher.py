@@ -2,7 +2,8 @@
 
 It speaks JSON packets over the SEQPACKET socket it was started with (docs/dev/formats.md) and ends when the server closes it;
 its supervisors go on. It reaps them, and what they leave behind, as a subreaper. Everything a supervisor needs is imported here,
-once: an import in a supervisor would cost its time for every task.
+once: an import in a supervisor would cost its time for every task. Nothing else is: each fork copies the page tables of what is
+here, and `threading` and `random` do work of their own in every child (160 page faults, 0.4 ms).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import traceback
 from typing import NoReturn
 
@@ -34,7 +34,7 @@ def main(descriptor: int) -> int:
     wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    if threading.active_count() != 1:
+    if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("the task launcher has threads; a fork would leave their locks behind")
     claim.boot_id()
     gc.collect()
