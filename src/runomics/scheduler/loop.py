@@ -325,12 +325,11 @@ class Scheduler:
 
 
 def _group_lines(tx: Tx, look_at: int) -> Iterator[RunLine]:
-    """The lines of the groups that are not full. Of a line only the head is read before somebody wants to see more of it."""
+    """The lines of the groups in which runs wait. Of a line only the head is read before somebody wants to see more of it."""
     active = group_rows.active_runs_of_groups(tx)
     for head in group_rows.heads_of_pending_runs(tx):
         places = None if head.max_runs is None else head.max_runs - active.get(head.group_id, 0)
-        if places is None or places > 0:
-            yield RunLine(chain([head.first], _after_head(tx, head.group_id, look_at)), places)
+        yield RunLine(chain([head.first], _after_head(tx, head.group_id, look_at)), places)
 
 
 def _after_head(tx: Tx, group_id: int, look_at: int) -> Iterator[PendingRun]:
