@@ -47,7 +47,7 @@ def test_a_line_says_who_what_on_what_and_with_which_outcome(tmp_path: Path) -> 
     assert lines(tmp_path / "audit.log") == [
         {
             "event": "audit",
-            "timestamp": "2025-11-24T16:00:00.123+00:00",
+            "timestamp": "2025-11-24T16:00:00.123Z",
             "principal": "arn:aws:iam::123456789012:user/ana",
             "account": "123456789012",
             "access_key_id": "AKIA",
