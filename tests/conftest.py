@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 CLONE_NEWUSER = 0x10000000
 
@@ -56,6 +57,13 @@ def has(name: str) -> bool:
     if name not in _found:
         _found[name] = NEEDS[name]()
     return _found[name]
+
+
+# A shared machine may be slow for a moment: what a property says must not depend on that. CI tries the same examples each time.
+settings.register_profile(
+    "machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
