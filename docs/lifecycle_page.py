@@ -1,15 +1,15 @@
-"""docs/dev/run-lifecycle.md from the tables of moves of runs, tasks and shares."""
+"""docs/dev/run-lifecycle.md from the tables of moves of runs, tasks, shares and configurations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runomics.domain import run, share, task
+from runomics.domain import configuration, run, share, task
 
 HEAD = """\
-# The life of a run, of a task and of a share
+# The life of a run, of a task, of a share and of a configuration
 
-<!-- Generated from src/runomics/domain/run.py, task.py and share.py by `make docs`; do not edit. -->
+<!-- Generated from src/runomics/domain/run.py, task.py, share.py and configuration.py by `make docs`; do not edit. -->
 
 A run's state is its status, the phase of a RUNNING run, and the outcome that a STOPPING (or exporting) run carries. The tables list every
 move there is; `advance()` refuses anything else. *Open* means: not COMPLETED, FAILED, CANCELLED or DELETED.
@@ -18,7 +18,7 @@ move there is; `advance()` refuses anything else. *Open* means: not COMPLETED, F
 
 def pages() -> dict[str, str]:
     """The one page."""
-    return {"dev/run-lifecycle.md": "\n".join((HEAD, _run_part(), _task_part(), _share_part()))}
+    return {"dev/run-lifecycle.md": "\n".join((HEAD, _run_part(), _task_part(), _share_part(), _configuration_part()))}
 
 
 def _run_part() -> str:
@@ -65,6 +65,13 @@ def _share_part() -> str:
     let_go = ", ".join(sorted(share.LET_GO))
     said = f"A share is *live* unless it is {let_go}: a live one forbids a second with the same subscriber and the workflow's removal."
     return "\n".join(["## Shares", "", *drawing, "", f"{said}\n"])
+
+
+def _configuration_part() -> str:
+    status = configuration.ConfigurationStatus
+    return "\n".join(
+        ["## Configurations", "", *_drawn(configuration.MOVES, begin=status.CREATING, ends=[status.DELETED]), ""]
+    )
 
 
 def _drawn(moves: Mapping[tuple[str, str], str], *, begin: str, ends: list[str]) -> list[str]:
