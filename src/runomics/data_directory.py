@@ -113,14 +113,9 @@ def operator_key_id(data: Path) -> str | None:
     return found
 
 
-def kept_key(data: Path, account: str) -> Path:
-    """Where an account's key is kept for `runomics env`; it need not be there."""
-    return data / "credentials.d" / f"{account}.json"
-
-
 def keep_key(data: Path, account: str, key: Mapping[str, str], usable: Container[str]) -> bool:
     """Keep an account's key for `runomics env`, unless one that is still `usable` is kept; whether it was."""
-    path = kept_key(data, account)
+    path = data / "credentials.d" / f"{account}.json"
     try:
         if orjson.loads(path.read_bytes())["access_key_id"] in usable:
             return False

@@ -13,10 +13,8 @@ from urllib.parse import quote
 
 import typer
 
-from runomics import data_directory
 from runomics.cli.connection import (
     Connection,
-    NoServer,
     RequestFailed,
     data_given,
     export_lines,
@@ -25,12 +23,6 @@ from runomics.cli.connection import (
     read_keys,
 )
 from runomics.domain.policy import managed_name
-from runomics.settings import load
-from runomics.store import accounts as account_rows
-from runomics.store.database import SqliteStore, StoreUnavailable
-from runomics.store.lock import acquire_scheduler_lock
-from runomics.store.migrate import NewerDatabase
-from runomics.web.management import Management, Refused, folders_below
 
 Data = Annotated[
     Path | None,
@@ -64,7 +56,7 @@ def add_account(
 def list_accounts(data: Data = None) -> None:
     """List all accounts."""
     found = ask(data_given(data), "GET", "accounts")["accounts"]
-    _table(("ACCOUNT", "NAME", "SINCE"), [(row["account"], row["name"], _day(row["created_ms"])) for row in found])
+    print_table(("ACCOUNT", "NAME", "SINCE"), [(row["account"], row["name"], _day(row["created_ms"])) for row in found])
 
 
 # ---- keys --------------------------------------------------------------------------------------------------------
@@ -101,7 +93,7 @@ def create_key(
 @keys.command("list")
 def list_keys(data: Data = None) -> None:
     """List all keys of all accounts, without their secrets."""
-    _table(
+    print_table(
         ("KEY", "ACCOUNT", "PRINCIPAL", "MAY DO", "STATUS", "SINCE"),
         [
             (
@@ -132,7 +124,7 @@ def disable_key(
 @buckets.command("list")
 def list_buckets(data: Data = None) -> None:
     """List all buckets, their owners and who else may read them."""
-    _table(
+    print_table(
         ("BUCKET", "OWNER", "READERS"),
         [
             (row["bucket"], row["account"] or "nobody yet", ", ".join(row["readers"]).replace("*", "everyone"))
@@ -179,44 +171,10 @@ def ask(data: Path, method: str, path: str, document: Mapping[str, str] | None =
     endpoint = read_endpoint(data)
     if endpoint is not None and is_listening(endpoint):
         return Connection(data, endpoint, read_keys(data)).manage(method, path, document)
-    return _directly(data, method, path, document or {})
+    # The store costs 60 ms that a command to a running server need not pay.
+    from runomics.cli.without_server import manage  # noqa: PLC0415
 
-
-def _directly(data: Path, method: str, path: str, document: Mapping[str, str]) -> Any:
-    if not (data / "database.sqlite").is_file():
-        raise NoServer(f"no server has run on {data} yet; start one with: runomics serve --data {data}")
-    try:
-        lock = acquire_scheduler_lock(data / "lock")
-    except OSError as error:
-        raise NoServer(f"{data} cannot be used ({error.strerror}): run as the user of the server") from None
-    if lock is None:
-        raise NoServer(f"a server on {data} is starting or stopping; try again in a moment")
-    try:
-        store = SqliteStore(data / "database.sqlite")
-        try:
-            return _management(store, data).answer(method, path, document)
-        finally:
-            store.close()
-    except Refused as error:
-        raise RequestFailed(str(error)) from None
-    except (NewerDatabase, StoreUnavailable) as error:
-        raise NoServer(str(error)) from None
-    finally:
-        lock.release()
-
-
-def _management(store: SqliteStore, data: Path) -> Management:
-    rows = store.read(account_rows.list_keys)
-    usable = {row.key_id for row in rows if row.status == "ACTIVE"}
-    is_folder_store = load({"data": data}).s3_endpoint is None
-    return Management(
-        store=store,
-        now_ms=lambda: time.time_ns() // 1_000_000,
-        operator_key_id=data_directory.operator_key_id(data),
-        keep=lambda account, key: data_directory.keep_key(data, account, key, usable),
-        changed=lambda: None,
-        folders=folders_below(data / "objects") if is_folder_store else None,
-    )
+    return manage(data, method, path, document or {})
 
 
 def _policy(given: str) -> str:
@@ -233,7 +191,8 @@ def _day(epoch_ms: int) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(epoch_ms / 1000))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Lines of columns, each as wide as its widest text."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:

@@ -20,7 +20,6 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
-from runomics import data_directory
 from runomics.settings import default_data
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def read_keys(data: Path, account: str | None = None) -> Keys:
     keys = _read_keys(data / "credentials")
     if account is None or account == keys.account:
         return keys
-    path = data_directory.kept_key(data, account)
+    path = data / "credentials.d" / f"{account}.json"
     if not account.isdecimal() or not path.is_file():
         raise NoServer(
             f"no key of account {account} is kept in {path.parent}; make one with: runomics keys create --account {account}"
