@@ -7,11 +7,12 @@ repeated with the same arguments (a step may run twice after a crash) unless its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from runomics.domain.event import StatusEvent, Webhook
 from runomics.domain.task import Reason
 
 # ---- time --------------------------------------------------------------------------------------------------------
@@ -357,22 +358,60 @@ class LogStore(Protocol):
 # ---- events ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StatusEvent:
-    """A row of the outbox: one status change of one resource."""
+class NotTaken(Exception):
+    """A sink did not take an event. `is_down`: it could not be asked, or asks to be left alone, so others will fare no better.
 
-    account: str
-    kind: str
-    resource_id: str
-    status: str
-    at_ms: int
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    `again_ms`: when it says it may be asked again, in ms from now. The message is fit for an operator.
+    """
+
+    def __init__(self, why: str, *, is_down: bool, again_ms: int | None = None) -> None:
+        super().__init__(why)
+        self.is_down = is_down
+        self.again_ms = again_ms
 
 
 class EventSink(Protocol):
-    """Delivers status changes, at least once and in order per resource."""
+    """One receiver of status changes. Called from several threads at once, never for two events of one resource."""
 
-    def deliver(self, event: StatusEvent) -> None: ...
+    def deliver(self, event: StatusEvent) -> None:
+        """Hand over one event; it may be handed over again. Returns when the receiver has it.
+
+        Raises:
+            NotTaken: it may not have it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections that wait for more."""
+        ...
+
+
+class EventQueues(Protocol):
+    """What is to be told to whom. Every change is durable when the call returns; called from threads, never within a unit."""
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """Those that are set now."""
+        ...
+
+    def deal(self) -> int:
+        """Put some of the new events into the queues; how many were looked at, 0 when there are no more."""
+        ...
+
+    def due(self, webhook_id: int, now_ms: int, limit: int) -> Sequence[StatusEvent]:
+        """What the webhook may be told now: of each resource the first event it has not taken."""
+        ...
+
+    def next_due_ms(self, webhook_id: int) -> int | None:
+        """When there will be something due (UTC epoch ms, possibly past); None when nothing waits."""
+        ...
+
+    def settle(self, webhook_id: int, *, taken: Sequence[int], held: Sequence[tuple[StatusEvent, int]]) -> None:
+        """Note what was taken, by id, and until when (UTC epoch ms) the resources of other events are to wait."""
+        ...
+
+    def note(self, webhook_id: int, failure: str | None, now_ms: int) -> None:
+        """Keep why the last attempt failed, None when it went well, for the operator to see."""
+        ...
 
 
 # ---- doctor ------------------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 
 
 class Topic(StrEnum):
@@ -64,7 +66,7 @@ class Webhook:
     url: str
     account: str | None
     topics: frozenset[Topic]
-    secret: str
+    secret: str = field(repr=False)
     created_ms: int
     failure: str | None = None
     failing_since_ms: int | None = None

@@ -27,9 +27,7 @@ def workflow_arn(region: str, account: str, workflow_id: int, workflow_type: str
     return f"{arn_prefix(region, owner, 'workflow')}{workflow_id}"
 
 
-def version_arn(
-    region: str, account: str, workflow_id: int, version_name: str, workflow_type: str = "PRIVATE"
-) -> str:
+def version_arn(region: str, account: str, workflow_id: int, version_name: str, workflow_type: str = "PRIVATE") -> str:
     """Source: guide, workflows-version-create."""
     return f"{workflow_arn(region, account, workflow_id, workflow_type)}/version/{version_name}"
 

@@ -1,11 +1,12 @@
-"""What the operator manages under `/-/`: accounts, access keys, owners of buckets. Pool threads of the server; or the command line's
-own process, when no server runs.
+"""What the operator manages under `/-/`: accounts, access keys, owners of buckets, webhooks. Pool threads of the server; or the
+command line's own process, when no server runs.
 
 Nothing here knows HTTP: a request is a method, a path below `/-/` and a JSON document, and so is an answer.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +16,15 @@ from typing import Any
 
 import orjson
 
+from runomics.domain.event import SECRET_PREFIX, Topic, Webhook
 from runomics.domain.policy import PolicyError, compiled, managed_name
-from runomics.store import accounts, buckets
+from runomics.domain.webhook_url import BadUrl, checked_url
+from runomics.store import accounts, buckets, webhooks
 from runomics.store.accounts import AccessKeyRow
 from runomics.store.buckets import EVERYONE, BucketRow
 from runomics.store.database import Duplicate, SqliteStore, Tx
 
-PREFIXES = ("accounts", "keys", "buckets")
+PREFIXES = ("accounts", "keys", "buckets", "webhooks")
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
@@ -189,6 +192,51 @@ class Management:
         self.store.write(unit)
         return {"bucket": bucket, "readers": self.store.read(buckets.list_readers)[bucket]}
 
+    # ---- webhooks ------------------------------------------------------------------------------------------------
+
+    def list_webhooks(self) -> dict[str, Any]:
+        """Every webhook without its secret, with what waits for it and how the last attempt went."""
+        return {"webhooks": [self._shown(webhook) for webhook in self.store.read(webhooks.list_webhooks)]}
+
+    def add_webhook(self, *, url: str = "", account: str = "", kinds: str = "") -> dict[str, Any]:
+        """The new webhook, with its secret: this is the only time that it is told. `kinds` are separated by commas."""
+        try:
+            checked_url(url)
+            topics = frozenset(Topic(kind.strip()) for kind in kinds.split(",")) if kinds else frozenset(Topic)
+        except ValueError as error:
+            known = "" if isinstance(error, BadUrl) else f"; kinds are {', '.join(Topic)}"
+            raise Refused(f"{error}{known}") from None
+        secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+        def unit(tx: Tx) -> Webhook:
+            if account and accounts.find_account(tx, account) is None:
+                raise Refused(f"there is no account {account}; runomics accounts list shows them")
+            return webhooks.add_webhook(
+                tx, url=url, account=account or None, topics=topics, secret=secret, now_ms=self.now_ms()
+            )
+
+        return {**self._shown(self.store.write(unit)), "secret": secret}
+
+    def remove_webhook(self, webhook_id: str) -> dict[str, Any]:
+        """What waits for it is dropped."""
+        if not self.store.write(lambda tx: webhooks.remove_webhook(tx, int(webhook_id))):
+            raise Refused(f"there is no webhook {webhook_id}; runomics events list shows them")
+        return {"id": int(webhook_id)}
+
+    def _shown(self, webhook: Webhook) -> dict[str, Any]:
+        waiting, oldest_ms = self.store.read(lambda tx: webhooks.count_waiting(tx, webhook.id))
+        return {
+            "id": webhook.id,
+            "url": webhook.url,
+            "account": webhook.account,
+            "kinds": sorted(webhook.topics),
+            "created_ms": webhook.created_ms,
+            "waiting": waiting,
+            "oldest_ms": oldest_ms,
+            "failure": webhook.failure,
+            "failing_since_ms": webhook.failing_since_ms,
+        }
+
     def _folders(self) -> Folders:
         if self.folders is None:
             raise Refused("the buckets of this server are those of its S3 service: make and open them there")
@@ -204,6 +252,9 @@ _ROUTES: tuple[tuple[str, str, Callable[..., dict[str, Any]], tuple[str, ...]], 
     ("GET", "buckets", Management.list_buckets, ()),
     ("POST", "buckets", Management.make_bucket, ("bucket", "account")),
     ("POST", "buckets/([^/]+)/open", Management.open_bucket, ("account",)),
+    ("GET", "webhooks", Management.list_webhooks, ()),
+    ("POST", "webhooks", Management.add_webhook, ("url", "account", "kinds")),
+    ("POST", "webhooks/([0-9]{1,18})/remove", Management.remove_webhook, ()),
 )
 """Method and path below `/-/` → what answers, and the members of the document that it takes as arguments."""
 
