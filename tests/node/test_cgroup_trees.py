@@ -69,8 +69,8 @@ def test_v2_before_linux_5_19_has_no_peak(tmp_path: Path, v2_tree: Path) -> None
 def test_v2_enters_and_kills_through_its_own_files(tmp_path: Path, v2_tree: Path) -> None:
     group = cgroups.V2("parent", "name", str(tmp_path))
     group.kill()
-    group.enter()
-    assert read(v2_tree, "cgroup.kill", "cgroup.procs") == ["1", "0"]
+    group.take_in(17)
+    assert read(v2_tree, "cgroup.kill", "cgroup.procs") == ["1", "17"]
 
 
 def test_inherited_v2_counts_from_where_it_began(tmp_path: Path) -> None:

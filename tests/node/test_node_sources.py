@@ -36,7 +36,7 @@ def test_the_archive_is_the_same_for_the_same_sources_and_runs_by_itself(tmp_pat
     said = subprocess.run(
         [SYSTEM_PYTHON, "-S", "-E", "-I", str(first)], capture_output=True, text=True, check=False, env={}, cwd="/"
     )
-    assert (said.returncode, said.stderr.startswith("usage: node.pyz launch FD")) == (2, True)
+    assert (said.returncode, said.stderr.startswith("usage: node.pyz launch RUNS FD")) == (2, True)
 
 
 def test_the_launcher_holds_no_module_that_works_in_every_fork() -> None:

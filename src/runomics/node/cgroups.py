@@ -49,8 +49,8 @@ class Cgroup(Protocol):
         """Raises: OSError when the host does not let us."""
         ...
 
-    def enter(self) -> None:
-        """Move the calling process in, before it becomes the runtime."""
+    def take_in(self, pid: int) -> None:
+        """Move a process in; 0 is the calling one. Raises: OSError."""
         ...
 
     def members(self) -> list[int]: ...
@@ -181,9 +181,9 @@ class V1:
         if limits.pids:
             put(self._tree["pids"] + "/pids.max", limits.pids)
 
-    def enter(self) -> None:
+    def take_in(self, pid: int) -> None:
         for path in self._all():
-            put(path + "/cgroup.procs", 0)
+            put(path + "/cgroup.procs", pid)
 
     def members(self) -> list[int]:
         return members_of(self._tree["memory"])
@@ -228,8 +228,8 @@ class V2:
         if limits.pids:
             put(self._path + "/pids.max", limits.pids)
 
-    def enter(self) -> None:
-        put(self._path + "/cgroup.procs", 0)
+    def take_in(self, pid: int) -> None:
+        put(self._path + "/cgroup.procs", pid)
 
     def members(self) -> list[int]:
         return members_of(self._path)
@@ -257,7 +257,7 @@ class Absent:
     def make(self, limits: Limits) -> None:
         return
 
-    def enter(self) -> None:
+    def take_in(self, pid: int) -> None:
         return
 
     def members(self) -> list[int]:

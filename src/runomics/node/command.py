@@ -1,7 +1,8 @@
 """The command line of the packed `node` folder: launch, supervise, detect, probe. Runs in a process of its own.
 
-`launch FD` is the task launcher on the socket FD; `supervise DIRECTORY` supervises one attempt in the foreground (the body of a
-batch job); `detect PARENT` prints the cgroup driver as JSON; `probe PARENT BWRAP DIRECTORY` prints what `doctor` wants to know.
+`launch RUNS FD` is the task launcher on the socket FD, for runs whose volumes are mounted in RUNS; `supervise DIRECTORY` supervises one
+attempt in the foreground (the body of a batch job); `detect PARENT` prints the cgroup driver as JSON; `probe PARENT BWRAP DIRECTORY`
+prints what `doctor` wants to know.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 
-USAGE = "usage: node.pyz launch FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP DIRECTORY"
+USAGE = "usage: node.pyz launch RUNS FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP DIRECTORY"
 
 
 def main(arguments: list[str]) -> int:
@@ -17,10 +18,10 @@ def main(arguments: list[str]) -> int:
 
     Each command imports what it needs and no more: the launcher's memory is what every supervisor starts with.
     """
-    if len(arguments) == 2 and arguments[0] == "launch":
+    if len(arguments) == 3 and arguments[0] == "launch":
         from . import launcher  # noqa: PLC0415 see above
 
-        return launcher.main(int(arguments[1]))
+        return launcher.main(arguments[1], int(arguments[2]))
     if len(arguments) == 2 and arguments[0] == "supervise":
         from . import supervisor  # noqa: PLC0415 see above
 

@@ -1,19 +1,30 @@
-"""The process that becomes bwrap: what is opened before, what is set between fork and exec. Started and waited for by the supervisor."""
+"""The bwrap of one attempt: what it inherits, how it is started and let go on. Started and waited for by the supervisor.
+
+It is spawned, not forked: a fork of the supervisor would copy its memory for a moment, a third of a supervisor's whole cost. What a
+fork would do before exec is done from outside, while bwrap waits for the end of its options, which come through a pipe. When the
+supervisor dies before it has written them, bwrap finds none, and no command in an empty root.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
 import signal
 from typing import Any, NamedTuple
 
-from . import cgroups, containers, host_etc, image_root, linux, volume
+from . import cgroups, containers, host_etc, image_root, volume
 from .containers import Descriptors
 from .spec import Spec
 
-RUNTIME_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+RUNTIME_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+MARK = "RUNOMICS_ATTEMPT"
+"""In bwrap's own environment: by it a sweep finds a bwrap that has not come as far as to have the attempt's /tmp."""
+F_SETPIPE_SZ = 1031
+PIPE_BYTES = 65536
+"""What a pipe takes at once when it is made."""
 OOM_SCORE_ADJUSTMENT = "500"
 """When the host itself runs out of memory, a task goes before the service and the supervisors."""
 MESSAGE_BYTES = 2000
@@ -26,17 +37,16 @@ class Status(NamedTuple):
 
     init: int | None
     finished: bool
-    error: str
 
 
 class ContainerProcess:
-    """One bwrap, started by the constructor in the attempt's cgroup.
+    """One bwrap, spawned by the constructor; it does nothing before `release`.
 
     Raises:
         OSError, volume.Refused: it cannot be started; nothing is left running.
     """
 
-    def __init__(self, directory: str, spec: Spec, cgroup: cgroups.Cgroup, root: int) -> None:
+    def __init__(self, directory: str, spec: Spec, root: int) -> None:
         """`root` is a descriptor of the run's volume; `directory` the attempt's own, out of reach of tasks."""
         self._said = b""
         with contextlib.ExitStack() as opened:
@@ -56,6 +66,8 @@ class ContainerProcess:
                 image = f"{directory}/{ROOTFS}"
                 os.makedirs(image, exist_ok=True)
             scratch = {name: keep(fd) for name, fd in volume.make_scratch(root, spec.scratch, directories).items()}
+            if image is not None:
+                image_root.mount(spec, image)
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
             descriptors = Descriptors(
@@ -69,24 +81,32 @@ class ContainerProcess:
                 containers.hosts_text(spec),
                 more=host_etc.NETWORK_NAMES if spec.network else (),
             )
-            options = containers.options(spec, descriptors, containers.Root(image, etc))
-            arguments = keep(_memory_file("options", b"".join(os.fsencode(part) + b"\0" for part in options)))
-            command = [spec.bwrap, "--args", str(arguments), "--", *containers.inner_command(spec)]
-            inherited = [arguments, *(fd for fd in descriptors if fd is not None)]
-            parent = os.getpid()
-            self.pid = os.fork()
-            if self.pid == 0:
-                try:
-                    _settle(parent, cgroup)
-                    if image is not None:
-                        image_root.mount(spec, image)
-                    _arrange(outputs, inherited)
-                    os.execve(spec.bwrap, command, RUNTIME_ENVIRONMENT)
-                except BaseException as error:
-                    os.write(status, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
-                finally:
-                    os._exit(125)
+            self._options = containers.options(spec, descriptors, containers.Root(image, etc))
+            options, self._options_pipe = os.pipe2(os.O_CLOEXEC)
+            keep(options)
+            self.pid = _spawn(spec, outputs, options, [fd for fd in descriptors if fd is not None])
             self._stderr = os.dup(outputs[1])
+
+    def release(self, cgroup: cgroups.Cgroup) -> None:
+        """Let bwrap go on, in the attempt's cgroup.
+
+        Raises:
+            OSError: it cannot enter, or there are more options than a pipe takes; it is killed then.
+        """
+        try:
+            cgroup.take_in(self.pid)
+            with contextlib.suppress(OSError):
+                cgroups.put(f"/proc/{self.pid}/oom_score_adj", OOM_SCORE_ADJUSTMENT)
+            content = b"".join(os.fsencode(part) + b"\0" for part in self._options)
+            if len(content) > PIPE_BYTES:
+                fcntl.fcntl(self._options_pipe, F_SETPIPE_SZ, len(content))
+            # All in one write, which a signal cannot part: half of the options must not be taken for all.
+            os.write(self._options_pipe, content)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        finally:
+            os.close(self._options_pipe)
 
     def status(self) -> Status:
         """What bwrap has said so far; never waits."""
@@ -100,7 +120,7 @@ class ContainerProcess:
         for line in self._said.splitlines():
             with contextlib.suppress(ValueError):
                 said.update(json.loads(line))
-        return Status(said.get("child-pid"), "exit-code" in said, said.get("error", ""))
+        return Status(said.get("child-pid"), "exit-code" in said)
 
     def own_words(self) -> str:
         """The last lines on standard error: bwrap's own when it failed before the command was reached."""
@@ -127,29 +147,24 @@ def _make_places(root: int, spec: Spec) -> None:
             os.close(volume.open_or_make(root, name, 0o755))
 
 
-def _memory_file(name: str, content: bytes) -> int:
-    descriptor = os.memfd_create(name)
-    os.write(descriptor, content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _settle(parent: int, cgroup: cgroups.Cgroup) -> None:
-    """Between fork and exec: die with the supervisor, be limited, be like a fresh process."""
-    linux.die_with(parent, signal.SIGKILL)
-    cgroup.enter()
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(OOM_SCORE_ADJUSTMENT)
+def _spawn(spec: Spec, outputs: list[int], options: int, inherited: list[int]) -> int:
+    """Start bwrap like a fresh process: default signals, no core files, the usual umask, no other descriptors."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(0o022)
-
-
-def _arrange(outputs: list[int], inherited: list[int]) -> None:
-    os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
-    os.dup2(outputs[0], 1)
-    os.dup2(outputs[1], 2)
-    for descriptor in inherited:
-        os.set_inheritable(descriptor, True)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    umask = os.umask(0o022)
+    try:
+        return os.posix_spawn(
+            spec.bwrap,
+            [spec.bwrap, "--args", str(options), "--", *containers.inner_command(spec)],
+            {"PATH": RUNTIME_PATH, MARK: spec.cgroup_name},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, outputs[0], 1),
+                (os.POSIX_SPAWN_DUP2, outputs[1], 2),
+                # Onto itself: that makes a descriptor inheritable.
+                *[(os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in (options, *inherited)],
+            ],
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT),
+        )
+    finally:
+        os.umask(umask)

@@ -42,7 +42,7 @@ def trial(cgroup: cgroups.Cgroup) -> str:
         child = os.fork()
         if child == 0:
             try:
-                cgroup.enter()
+                cgroup.take_in(0)
             except OSError as error:
                 os._exit(error.errno or 255)
             os._exit(0)

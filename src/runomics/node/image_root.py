@@ -1,4 +1,4 @@
-"""The writable root of a task with an image: an overlay whose upper layer lies on the run's volume. Made in the process that becomes bwrap.
+"""The writable root of a task with an image: an overlay whose upper layer lies on the run's volume. Made by the supervisor (mount_view).
 
 The image and the volume are other people's: nothing here, and nothing that bwrap does afterwards, may follow one of their links
 out of the root. So layers are named by descriptor, and every place that bwrap mounts upon exists, as no link, before it starts.
@@ -17,19 +17,13 @@ UPPER, WORK = "upper", "work"
 
 
 def mount(spec: Spec, target: str) -> None:
-    """Enter a mount namespace of our own (and, for a plain user, a user namespace) and mount the image's root at `target`.
+    """Mount the image's root at `target`, in a mount namespace of our own.
 
     Raises:
         OSError: the kernel refuses; volume.Refused: a link lies where a layer should.
     """
     if spec.rootfs is None:
         raise ValueError("an image's root was asked for, but spec.json names no rootfs")
-    if spec.rootless:
-        linux.become_root_of_new_user_namespace()
-        with open("/proc/sys/user/max_user_namespaces", "w") as file:
-            file.write("0")
-    linux.unshare(linux.CLONE_NEWNS)
-    linux.mount(None, "/", None, linux.MS_REC | linux.MS_SLAVE, None)
     # An overlay takes only layers of its own mount namespace: all are opened again, here.
     lower = os.open(spec.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     root = volume.open_volume(spec.volume)
@@ -38,6 +32,8 @@ def mount(spec: Spec, target: str) -> None:
     )
     layers = f"lowerdir=/proc/self/fd/{lower},upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
     linux.mount("overlay", target, "overlay", 0, layers + (",userxattr" if spec.rootless else ""))
+    for descriptor in (lower, root, upper, work):
+        os.close(descriptor)
     _prepare(target, spec)
 
 

@@ -19,13 +19,14 @@ import sys
 import traceback
 from typing import NoReturn
 
-from . import claim, linux, supervisor
+from . import claim, linux, mount_view, supervisor
+from .mount_view import Namespaces
 
 PACKET_BYTES = 65536
 
 
-def main(descriptor: int) -> int:
-    """Serve requests on the socket `descriptor` until the server is gone."""
+def main(runs: str, descriptor: int) -> int:
+    """Serve requests on the socket `descriptor` until the server is gone. `runs` is the directory in which volumes are mounted."""
     server = socket.socket(fileno=descriptor)
     server.setblocking(True)
     os.set_inheritable(descriptor, False)
@@ -36,6 +37,7 @@ def main(descriptor: int) -> int:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("the task launcher has threads; a fork would leave their locks behind")
+    namespaces = mount_view.make_ready(runs)
     claim.boot_id()
     gc.collect()
     gc.freeze()
@@ -52,7 +54,7 @@ def main(descriptor: int) -> int:
         packet = server.recv(PACKET_BYTES)
         if not packet:
             return 0
-        answer = _launch(json.loads(packet), server, (wake, waker))
+        answer = _launch(json.loads(packet), server, (wake, waker), namespaces)
         try:
             server.send(json.dumps(answer).encode())
         except OSError:
@@ -65,13 +67,15 @@ def _reap() -> None:
             pass
 
 
-def _launch(request: dict[str, str], server: socket.socket, own: tuple[int, int]) -> dict[str, str | int]:
+def _launch(
+    request: dict[str, str], server: socket.socket, own: tuple[int, int], namespaces: Namespaces | None
+) -> dict[str, str | int]:
     """Fork a supervisor; the answer to the request. Its signals are blocked before it exists, so none can hit it unprepared."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
     try:
         pid = os.fork()
         if pid == 0:
-            _become_supervisor(request["directory"], server, own)
+            _become_supervisor(request["directory"], server, own, namespaces)
     except OSError as error:
         return {"id": request["id"], "error": f"fork: {error.strerror}"}
     finally:
@@ -79,7 +83,9 @@ def _launch(request: dict[str, str], server: socket.socket, own: tuple[int, int]
     return {"id": request["id"], "pid": pid, "start_time": claim.start_time(pid)}
 
 
-def _become_supervisor(directory: str, server: socket.socket, own: tuple[int, int]) -> NoReturn:
+def _become_supervisor(
+    directory: str, server: socket.socket, own: tuple[int, int], namespaces: Namespaces | None
+) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -89,7 +95,7 @@ def _become_supervisor(directory: str, server: socket.socket, own: tuple[int, in
         server.close()
         os.close(own[0])
         os.close(own[1])
-        code = supervisor.main(directory)
+        code = supervisor.main(directory, namespaces)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -1,4 +1,4 @@
-"""The Linux calls that Python lacks, through ctypes. Used by the task launcher, the supervisor and the process that becomes bwrap."""
+"""The Linux calls that Python lacks, through ctypes. Used by the task launcher and the supervisor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import struct
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-OPENAT2 = 437
+OPEN_TREE, MOVE_MOUNT, OPENAT2 = 428, 429, 437
+OPEN_TREE_CLONE, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH = 0x1, 0x8000, 0x4
+AT_FDCWD = -100
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x02, 0x04, 0x08
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
-MS_REC, MS_SLAVE = 0x4000, 1 << 19
+MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 1 << 18, 1 << 19
+MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 
 
 def _checked(result: int, what: str) -> int:
@@ -53,13 +56,6 @@ def become_subreaper() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with(parent: int, signal_number: int) -> None:
-    """Get `signal_number` when `parent` (our parent) dies; end now when it is dead already."""
-    _prctl(PR_SET_PDEATHSIG, signal_number)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def set_name(name: str) -> None:
     """The process's name in ps and top, at most 15 bytes."""
     _libc.prctl(ctypes.c_int(PR_SET_NAME), os.fsencode(name)[:15] + b"\0")
@@ -67,6 +63,29 @@ def set_name(name: str) -> None:
 
 def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def set_namespace(descriptor: int, kind: int) -> None:
+    """Enter the namespace that `descriptor` names; `kind` is its CLONE_NEW flag. A mount namespace also sets root and working directory."""
+    _checked(_libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)), "setns")
+
+
+def open_tree(path: str, flags: int = AT_RECURSIVE) -> int:
+    """A descriptor (close-on-exec) of a copy of the mounts at and below `path`, in no namespace; closing it lets go of them."""
+    call = (ctypes.c_long(OPEN_TREE), ctypes.c_int(AT_FDCWD), os.fsencode(path))
+    result = _libc.syscall(*call, ctypes.c_uint(OPEN_TREE_CLONE | os.O_CLOEXEC | flags))
+    return _checked(result, path)
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Attach the tree of `open_tree` at `target`."""
+    call = (ctypes.c_long(MOVE_MOUNT), ctypes.c_int(tree), b"", ctypes.c_int(AT_FDCWD), os.fsencode(target))
+    _checked(_libc.syscall(*call, ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)), target)
+
+
+def unmount(target: str) -> None:
+    """Take the mount at `target`, and all below it, from sight; it ends when nobody uses it."""
+    _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(MNT_DETACH | UMOUNT_NOFOLLOW)), target)
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None) -> None:

@@ -13,7 +13,7 @@ import resource
 import tempfile
 from typing import Any
 
-from . import delegation, image_root, supervisor, volume
+from . import delegation, image_root, mount_view, supervisor, volume
 from . import spec as specs
 
 OOM_BYTES = 32 << 20
@@ -114,9 +114,10 @@ def _overlay(directory: str, common: dict[str, Any]) -> str:
     child = os.fork()
     if child == 0:
         try:
-            image_root.mount(spec, f"{directory}/root")
-            with open(f"{directory}/root/etc/written", "w") as file:
-                file.write("x")
+            with mount_view.entered(None, spec):
+                image_root.mount(spec, f"{directory}/root")
+                with open(f"{directory}/root/etc/written", "w") as file:
+                    file.write("x")
             os._exit(0)
         except BaseException as error:
             os.write(writer, str(error).encode()[:1000])

@@ -85,3 +85,16 @@ def kill_those_with_root_directory(name: str, device: int, inode: int) -> bool:
                 os.kill(int(entry), signal.SIGKILL)
                 found = True
     return found
+
+
+def kill_those_with_environment(entry: str) -> bool:
+    """SIGKILL every process that was started with the environment entry `NAME=value`; whether there was one."""
+    found = False
+    for pid in os.listdir("/proc"):
+        if not pid.isdigit():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            if entry.encode() in file.read().split(b"\0"):
+                os.kill(int(pid), signal.SIGKILL)
+                found = True
+    return found

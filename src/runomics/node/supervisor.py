@@ -1,12 +1,14 @@
 """One task attempt from claim to result: a process of its own, forked by the task launcher or run as the body of a batch job.
 
-Order: claim `pid` → cgroup → container → running.json → wait → result.json. SIGTERM cancels (TERM to the processes inside, grace,
-KILL), SIGINT ends at once; both are blocked from before the fork, so none is ever lost. It waits for signals with a timeout, so an
-ending is seen at once and nothing is polled. A supervisor that finds the attempt claimed by a dead one sweeps after it instead.
+Order: claim `pid` → cgroup → container → running.json → wait → scratch removed → result.json → cgroup removed. SIGTERM cancels (TERM to
+the processes inside, grace, KILL), SIGINT ends at once; both are blocked from before the fork, so none is ever lost. It waits for signals
+with a timeout, so an ending is seen at once and nothing is polled. A supervisor that finds the attempt claimed by a dead one sweeps after
+it instead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -15,10 +17,11 @@ import time
 import traceback
 from typing import Any
 
-from . import cgroups, claim, linux, processes, records, sweep, usage, volume
+from . import cgroups, claim, linux, mount_view, processes, records, sweep, usage, volume
 from . import spec as specs
 from .cgroups import Cgroup, Counters, Limits
-from .container_process import ContainerProcess
+from .container_process import ROOTFS, ContainerProcess
+from .mount_view import Namespaces
 from .spec import Spec
 
 WATCHED = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
@@ -28,8 +31,11 @@ REAP_SECONDS = 30.0
 NO_COMMAND = "bwrap: execvp "
 
 
-def main(directory: str) -> int:
-    """Supervise the attempt in `directory`, or sweep after a dead supervisor, or leave when a living one has it."""
+def main(directory: str, namespaces: Namespaces | None = None) -> int:
+    """Supervise the attempt in `directory`, or sweep after a dead supervisor, or leave when a living one has it.
+
+    `namespaces` are the launcher's, if it has any.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     log = os.open(directory + "/runtime.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     os.dup2(log, 1)
@@ -46,17 +52,18 @@ def main(directory: str) -> int:
     except (specs.SpecUnreadable, ValueError) as error:
         records.write_result(directory, sweep.result("RUNTIME", message=str(error)))
         return 0
-    Attempt(directory, spec, cgroup).run()
+    Attempt(directory, spec, cgroup, namespaces).run()
     return 0
 
 
 class Attempt:
     """The supervised attempt and what is known of it."""
 
-    def __init__(self, directory: str, spec: Spec, cgroup: Cgroup) -> None:
+    def __init__(self, directory: str, spec: Spec, cgroup: Cgroup, namespaces: Namespaces | None) -> None:
         self._directory = directory
         self._spec = spec
         self._cgroup = cgroup
+        self._namespaces = namespaces
         self._usage = usage.UsageRecord()
         self._stop: str | None = None
         self._at_once = False
@@ -72,6 +79,9 @@ class Attempt:
         self._cgroup.kill()
         self._reap()
         self._take_last_counters()
+        if self._spec.rootfs and self._spec.rootless:
+            with contextlib.suppress(OSError):  # it may never have been mounted
+                linux.unmount(f"{self._directory}/{ROOTFS}")
         sweep.remove_leftovers(self._directory, self._spec)
         records.write_result(self._directory, {**self._measures(), **end})
         try:
@@ -86,13 +96,15 @@ class Attempt:
             return {"reason": self._stop, "message": "cancelled before it started"}
         spec = self._spec
         self._cgroup.make(Limits(spec.cpus, spec.memory_bytes, spec.pids))
-        root = volume.open_volume(spec.volume)
+        with mount_view.entered(self._namespaces, spec):
+            root = volume.open_volume(spec.volume)
+            try:
+                container = ContainerProcess(self._directory, spec, root)
+            finally:
+                os.close(root)
         try:
-            container = ContainerProcess(self._directory, spec, self._cgroup, root)
-        finally:
-            os.close(root)
-        self._started_ms = _now_ms()
-        try:
+            container.release(self._cgroup)
+            self._started_ms = _now_ms()
             records.write_running(self._directory, self._started_ms)
             code = os.waitstatus_to_exitcode(self._wait(container))
             return self._verdict(container, code if code >= 0 else 128 - code)
@@ -191,8 +203,6 @@ class Attempt:
     def _verdict(self, container: ContainerProcess, exit_code: int) -> dict[str, Any]:
         status = container.status()
         spec = self._spec
-        if status.error:
-            return {"reason": "RUNTIME", "message": status.error}
         if self._stop == "TIMEOUT":
             return {
                 "reason": "TIMEOUT",

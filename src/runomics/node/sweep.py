@@ -14,7 +14,7 @@ from typing import Any
 
 from . import cgroups, claim, containers, linux, processes, records, volume
 from . import spec as specs
-from .container_process import HOST_ETC, ROOTFS
+from .container_process import HOST_ETC, MARK, ROOTFS
 from .spec import Spec
 
 KILL_SECONDS = 10.0
@@ -55,7 +55,7 @@ def after_dead_supervisor(directory: str) -> int:
         return 0
     cgroup.kill()
     if spec.cgroup in ("none", "inherited"):
-        _kill_by_scratch(spec)
+        _kill_what_is_known_by_itself(spec)
     counters = cgroup.counters()
     if spec.cgroup in ("v1", "v2"):
         lost.update(
@@ -93,8 +93,24 @@ def remove_leftovers(directory: str, spec: Spec) -> None:
         traceback.print_exc()
 
 
-def _kill_by_scratch(spec: Spec) -> None:
-    """End every process that has the attempt's own /tmp, which nobody else has."""
+def _kill_what_is_known_by_itself(spec: Spec) -> None:
+    """End every process that has the attempt's own /tmp, which nobody else has, and its bwrap, which may not have it yet."""
+    tmp = _identity_of_tmp(spec)
+    mark = f"{MARK}={spec.cgroup_name}"
+    pause = 0.001
+    deadline = time.monotonic() + KILL_SECONDS
+    while processes.kill_those_with_environment(mark) or (
+        tmp and processes.kill_those_with_root_directory("tmp", *tmp)
+    ):
+        if time.monotonic() > deadline:
+            sys.stderr.write("processes of the attempt are still there\n")
+            return
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def _identity_of_tmp(spec: Spec) -> tuple[int, int] | None:
+    """Device and inode of what the attempt has as /tmp; None when it is not there."""
     try:
         root = volume.open_volume(spec.volume)
         try:
@@ -102,14 +118,7 @@ def _kill_by_scratch(spec: Spec) -> None:
         finally:
             os.close(root)
     except OSError:
-        return
+        return None
     status = os.fstat(tmp)
     os.close(tmp)
-    pause = 0.001
-    deadline = time.monotonic() + KILL_SECONDS
-    while processes.kill_those_with_root_directory("tmp", status.st_dev, status.st_ino):
-        if time.monotonic() > deadline:
-            sys.stderr.write("processes of the attempt are still there\n")
-            return
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
+    return status.st_dev, status.st_ino

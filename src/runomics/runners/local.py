@@ -81,7 +81,7 @@ class LocalRunner:
     def begin(self) -> None:
         """Write the node archive, choose the cgroup driver, start watching and the launcher."""
         _remove_old_snapshots(self._data / HOST_ETC)
-        command = self._command("launch")
+        command = self._command("launch", str(self._data / "runs"))
         self._chosen()
         self._supervision = Supervision(command, self._data / "bin" / "task-launcher.log")
 
