@@ -24,6 +24,7 @@ from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.configurations import Configurations
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.groups import Groups
+from runomics.scheduler.host_guard import HostGuard
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
 from runomics.scheduler.object_access import ObjectAccess
@@ -76,6 +77,7 @@ class Machinery:
                 ready_static_gib=(settings.default_static_capacity_gib,),
             ),
             on_full=lambda run_uuid: self._steps.volume_full(run_uuid),
+            on_host_low=lambda pool: self._host_guard.low(pool),
         )
         self.logs = FileLogs(
             data / "logs",
@@ -150,6 +152,9 @@ class Machinery:
             wake=self._scheduler.wake,
             wake_at=self._scheduler.wake_at,
             on_ended=self._scheduler.run_ended,
+        )
+        self._host_guard = HostGuard(
+            store=store, storage=self.storage, clock=clock, note=self._steps.note, fail=self._steps.fail
         )
         self._register = Register(
             store=store,

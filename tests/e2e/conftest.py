@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,11 +77,12 @@ class Site:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Site]]:
-    """Start servers with settings; all are gone at the end."""
+    """Start servers with settings, on a DATA of their own or on `data`; all are gone at the end."""
     sites: list[Site] = []
 
-    def begin(**settings: Any) -> Site:
-        site = Site(Server(Path(tempfile.mkdtemp(prefix="ro-e2e-")), settings={**SMALL_DISK, **settings}))
+    def begin(data: Path | None = None, **settings: Any) -> Site:
+        data = data or Path(tempfile.mkdtemp(prefix="ro-e2e-"))
+        site = Site(Server(data, settings={**SMALL_DISK, **settings}))
         sites.append(site)
         site.server.start()
         return site
@@ -97,6 +99,27 @@ def site() -> Iterator[Site]:
     site.server.start()
     yield site
     stop_everything(site)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], Path]]:
+    """Make ext4 file systems of so many MiB, each in a file of its own; unmounted at the end."""
+    places: list[Path] = []
+
+    def make(mebibytes: int) -> Path:
+        place = Path(tempfile.mkdtemp(prefix="ro-disk-"))
+        places.append(place)
+        with (place / "image").open("wb") as image:
+            image.truncate(mebibytes << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(place / "image")], check=True)
+        (place / "disk").mkdir()
+        subprocess.run(["mount", "-o", "loop", str(place / "image"), str(place / "disk")], check=True)
+        return place / "disk"
+
+    yield make
+    for place in places:
+        subprocess.run(["umount", str(place / "disk")], check=True)
+        shutil.rmtree(place)
 
 
 def stop_everything(site: Site) -> None:

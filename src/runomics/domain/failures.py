@@ -82,6 +82,15 @@ def of_full_volume(capacity_gib: int | None) -> Failure:
     )
 
 
+def of_full_host(used_bytes: int) -> Failure:
+    """The run was ended so that the server's disk does not fill up."""
+    return Failure(
+        "SERVICE_ERROR",
+        "The server's disk is nearly full, and of all runs with DYNAMIC storage this one grew fastest: it used "
+        f"{used_bytes / (1 << 30):.1f} GiB. Make room on the server, then start the run again.",
+    )
+
+
 def of_run_time(limit_seconds: int) -> Failure:
     """The run's own time limit."""
     return Failure("RUN_TIMED_OUT", f"Run timed out after {limit_seconds // 60} minutes.")

@@ -6,12 +6,15 @@ process is killed, in nothing, which the server takes as a lost engine.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import json
 import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from runomics.engines.wdl import inspect as wdl_inspect
 from runomics.engines.wdl import parsed as wdl_parsed
 from runomics.sandbox import linux, rights, tree
 
+NO_ROOM_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -121,12 +125,25 @@ def run(plan_path: str) -> int:
         sys.stderr.write(f"leaving without a result: {error}\n")
         return 1
     except BaseException as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         what = "the engine could not be isolated" if isinstance(error, OSError) else "the engine failed unexpectedly"
         ended = Outcome(outcomes.FAILED, failure=Failure("engine", f"{what}: {error}"))
     written = outcomes.document(ended, incarnation=plan.incarnation, engine_version=version)
-    outcomes.write_durably(f"{inside.directory}/result.json", written)
+    _leave(written, f"{inside.directory}/result.json", stop)
     return 0
+
+
+def _leave(written: Mapping[str, Any], path: str, stop: StopRequest) -> None:
+    """On a full disk the result waits for room: a run whose result is lost is done again."""
+    while True:
+        try:
+            outcomes.write_durably(path, written)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or stop.requested:
+                raise
+        time.sleep(NO_ROOM_SECONDS)
 
 
 def inspect(request_path: str) -> int:

@@ -48,6 +48,8 @@ def start_time(pid: int) -> int:
 
 def take(directory: str) -> bool:
     """Claim the attempt for this process; False when it has an owner already."""
+    if os.path.exists(directory + "/pid"):
+        return False  # known without writing: whoever sweeps may have no room to
     pid = os.getpid()
     temporary = f"{directory}/pid.{pid}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

@@ -5,11 +5,15 @@ They are not synced: they must outlive processes, not the host. After a crash of
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import traceback
 from typing import Any
 
 FORMAT = 1
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 RUNNING, RESULT = "running.json", "result.json"
 
 
@@ -21,6 +25,12 @@ def write_running(directory: str, started_ms: int) -> None:
 def write_result(directory: str, members: dict[str, Any]) -> None:
     """End the attempt: the file's appearance is the end."""
     _replace(directory, RESULT, {"format": FORMAT, **members})
+
+
+def complain() -> None:
+    """The exception at hand into runtime.log, if the disk takes it."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def has_result(directory: str) -> bool:

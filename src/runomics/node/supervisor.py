@@ -14,7 +14,6 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from typing import Any
 
 from . import cgroups, claim, linux, mount_view, processes, records, sweep, usage, volume
@@ -27,6 +26,7 @@ from .spec import Spec
 WATCHED = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
 SAMPLE_SECONDS = 0.25
 RETRY_KILL_SECONDS = 0.25
+RETRY_WRITE_SECONDS = 1.0
 REAP_SECONDS = 30.0
 NO_COMMAND = "bwrap: execvp "
 
@@ -74,7 +74,7 @@ class Attempt:
         try:
             end = self._attempt()
         except (OSError, volume.Refused, ValueError) as error:
-            traceback.print_exc()
+            records.complain()
             end = {"reason": "RUNTIME", "message": f"{type(error).__name__}: {error}"}
         self._cgroup.kill()
         self._reap()
@@ -83,11 +83,24 @@ class Attempt:
             with contextlib.suppress(OSError):  # it may never have been mounted
                 linux.unmount(f"{self._directory}/{ROOTFS}")
         sweep.remove_leftovers(self._directory, self._spec)
-        records.write_result(self._directory, {**self._measures(), **end})
+        self._write_result({**self._measures(), **end})
         try:
             self._cgroup.remove()
         except OSError:
-            traceback.print_exc()
+            records.complain()
+
+    def _write_result(self, members: dict[str, Any]) -> None:
+        """On a full disk it waits for room: a task whose end is lost is done again. A wish to end the attempt ends the waiting."""
+        while True:
+            try:
+                records.write_result(self._directory, members)
+                return
+            except OSError as error:
+                if error.errno not in records.NO_ROOM or self._stop == "CANCELLED":
+                    raise
+                wish = signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, RETRY_WRITE_SECONDS)
+                if wish is not None:
+                    raise
 
     def _attempt(self) -> dict[str, Any]:
         """Start the container and wait for it; the members of result.json that say how it ended."""

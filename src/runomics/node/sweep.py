@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 import time
-import traceback
 from typing import Any
 
 from . import cgroups, claim, containers, linux, processes, records, volume
@@ -66,7 +65,7 @@ def after_dead_supervisor(directory: str) -> int:
     try:
         cgroup.remove()
     except OSError:
-        traceback.print_exc()
+        records.complain()
     records.write_result(directory, lost)
     return 0
 
@@ -90,7 +89,7 @@ def remove_leftovers(directory: str, spec: Spec) -> None:
         finally:
             os.close(own)
     except OSError:
-        traceback.print_exc()
+        records.complain()
 
 
 def _kill_what_is_known_by_itself(spec: Spec) -> None:

@@ -28,7 +28,7 @@ LOW_REPEAT_SECONDS = 5.0
 class Upkeep:
     """Calls `reclaim(run_uuid)` for each of `volumes()` every `reclaim_seconds`, `exact(run_uuid)` when asked for.
 
-    Below the reserve everything is reclaimed at once; while it stays below, `on_host_low(pool)` is called every five seconds.
+    Below the reserve everything is reclaimed at once; while it stays below, `on_host_low(pool)` is called every second.
     """
 
     def __init__(
@@ -99,10 +99,12 @@ class Upkeep:
             self._low_reclaim_at = now + LOW_RECLAIM_SECONDS
             self._each(self._reclaim, self._volumes())
         pool = self._reserve.pool()
-        if self._reserve.is_low(pool) and now >= self._tell_at:
+        if not self._reserve.is_low(pool):
+            return
+        if now >= self._tell_at:
             self._tell_at = now + LOW_REPEAT_SECONDS
             log.warning("run_storage.host_low", free_bytes=pool.free_bytes, reserve_bytes=pool.reserve_bytes)
-            self._guarded(self._on_host_low, pool)
+        self._guarded(self._on_host_low, pool)
 
     def _each(self, act: Callable[[str], None], run_uuids: Iterable[str]) -> None:
         for run_uuid in list(run_uuids):

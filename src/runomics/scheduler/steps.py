@@ -559,6 +559,15 @@ class Steps:
         if run_id is not None:
             self._wake(run_id)
 
+    def fail(self, run_id: int, failure: failures.Failure) -> None:
+        """End a live run with a failure that comes from elsewhere."""
+        self._acts_of(run_id).failing = Failed(failure.reason, failure.message)
+        self._wake(run_id)
+
+    def note(self, run: RunRow, text: str) -> None:
+        """A line for the run's log."""
+        self._note(run, text)
+
     def stage(self, run_id: int, uri: str) -> None:
         """An engine asks for an input named at run time."""
 
