@@ -177,6 +177,140 @@ def measure_busy_starts(seconds: float) -> list[Figure]:
         server.wreck()
 
 
+# ---- 2: batches --------------------------------------------------------------------------------------------------
+
+
+def measure_batch(runs: int) -> list[Figure]:
+    """A batch of `runs` from a file while eight clients start runs of their own; then another one, the server killed in its middle."""
+    data = fresh("batch")
+    server = Server(data, core=SERVER_CORE, settings={"max_active_runs": 1, "storage_reserve_gib": 100_000})
+    server.start()
+    try:
+        workflow_id = register(server.client(), "hello", ONE_TASK)
+        bucket = data / "objects" / "cohort"
+        bucket.mkdir(parents=True, exist_ok=True)
+        settings = [{"runSettingId": f"s-{number}", "name": f"sample-{number}"} for number in range(runs)]
+        for number, setting in enumerate(settings):
+            setting["parameters"] = {"name": f"sample {number}"}
+            setting["runTags"] = {"patient": f"p-{number}"}
+        (bucket / "settings.json").write_text(json.dumps(settings))
+        return [_batch(server, workflow_id, runs), _killed_batch(server, workflow_id, runs)]
+    finally:
+        server.kill()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def _start_batch(server: Server, workflow_id: str) -> str:
+    default = {
+        "workflowId": workflow_id,
+        "roleArn": "arn:aws:iam::123456789012:role/omics",
+        "outputUri": "s3://cohort/results",
+        "runTags": {"project": "p1"},
+    }
+    answer = server.client().start_run_batch(
+        defaultRunSetting=default, batchRunSettings={"s3UriSettings": "s3://cohort/settings.json"}
+    )
+    found: str = answer["id"]
+    return found
+
+
+def _submitted(client: Any, batch_id: str) -> bool:
+    return client.get_batch(batchId=batch_id)["status"] == "INPROGRESS"
+
+
+def _started(client: Any, batch_id: str) -> int:
+    count: int = client.get_batch(batchId=batch_id)["submissionSummary"]["successfulStartSubmissionCount"]
+    return count
+
+
+def _batch(server: Server, workflow_id: str, runs: int) -> Figure:
+    load: dict[str, Any] = {}
+
+    def start_runs() -> None:
+        load.update(
+            server.load(
+                "start_run",
+                workflow_id=workflow_id,
+                connections=8,
+                seconds=25,
+                amount=120_000,
+                parameters={"name": "x"},
+            )
+        )
+
+    clients = threading.Thread(target=start_runs)
+    client = server.client()
+    clients.start()
+    began_at = time.perf_counter()
+    # The load makes its requests before it sends the first.
+    wait_until(lambda: bool(client.list_runs(maxResults=1)["items"]), 60, every_seconds=0.05)
+    load_began = time.perf_counter() - began_at
+    began = time.perf_counter()
+    batch_id = _start_batch(server, workflow_id)
+    answered = time.perf_counter() - began
+    done = wait_until(lambda: _submitted(client, batch_id), 120, every_seconds=0.1)
+    seconds = time.perf_counter() - began
+    clients.join()
+    exact = done and _is_exact(server, batch_id, runs)
+    others = f"{load['per_second']:.0f}/s, p99 {load['p99_ms']:.1f} ms"
+    return Figure(
+        2,
+        f"StartRunBatch of {runs:,} from a file, 8 clients start runs meanwhile",
+        f"answered in {answered * 1000:.0f} ms, all there in {seconds:.1f} s; others {others}",
+        goal="answered < 1 s, all there < 15 s",
+        met=answered < 1 and seconds < 15 and exact and not load["errors"],
+        details={
+            "answered_seconds": answered,
+            "seconds": seconds,
+            "load": load,
+            "load_began_after_seconds": load_began,
+        },
+    )
+
+
+def _killed_batch(server: Server, workflow_id: str, runs: int) -> Figure:
+    batch_id = _start_batch(server, workflow_id)
+    kills: list[int] = []
+    for share in (0.25, 0.5):
+        wait_until(lambda share=share: _started(server.client(), batch_id) >= runs * share, 60, every_seconds=0.05)
+        server.kill()
+        server.start()
+        kills.append(_started(server.client(), batch_id))
+    client = server.client()
+    done = wait_until(lambda: _submitted(client, batch_id), 120, every_seconds=0.1)
+    exact = done and _is_exact(server, batch_id, runs)
+    return Figure(
+        2,
+        "the same, server killed twice in the middle",
+        "all there once" if exact else "lost or doubled",
+        goal="none lost, none doubled",
+        met=exact,
+        details={"submitted_at_the_kills": kills},
+    )
+
+
+def _is_exact(server: Server, batch_id: str, runs: int) -> bool:
+    """Every setting has one run, and there are no others: by ListRunsInBatch, ListRuns and GetBatch."""
+    client = server.client()
+    listed = [
+        item for page in client.get_paginator("list_runs_in_batch").paginate(batchId=batch_id) for item in page["runs"]
+    ]
+    run_ids = [
+        run["id"] for page in client.get_paginator("list_runs").paginate(batchId=batch_id) for run in page["items"]
+    ]
+    batch = client.get_batch(batchId=batch_id)
+    return (
+        [item["runSettingId"] for item in listed] == [f"s-{number}" for number in range(runs)]
+        and [item["runId"] for item in listed] == run_ids
+        and len(set(run_ids)) == runs
+        and batch["totalRuns"] == batch["submissionSummary"]["successfulStartSubmissionCount"] == runs
+        and batch["runSummary"]["pendingRunCount"] == runs
+    )
+
+
+# ---- 1, 7, 8, 11: the API, continued -----------------------------------------------------------------------------
+
+
 def _get_run(server: Server, first: int, last: int, seconds: float) -> Figure:
     options = {"first_id": first, "last_id": last, "seconds": seconds, "rate_guess": 14_000, "unique": 30_000}
     server.load("get_run", connections=8, **{**options, "seconds": 1})
@@ -484,7 +618,7 @@ def table(figures: list[Figure]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="1,3,4,5,7,8,11,13,14", help="numbers to measure")
+    parser.add_argument("--only", default="1,2,3,4,5,7,8,11,13,14", help="numbers to measure")
     parser.add_argument("--rows", type=int, default=1_000_000, help="ended runs in the database for 1, 7, 8 and 11")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the rows and short loads: a smoke test")
     options = parser.parse_args()
@@ -495,6 +629,7 @@ def main() -> int:
     parts: list[tuple[set[int], Callable[[], list[Figure]]]] = [
         ({1, 7, 8, 11}, lambda: measure_api(rows, seconds)),
         ({1}, lambda: measure_busy_starts(seconds)),
+        ({2}, lambda: measure_batch(2_000 if options.quick else 100_000)),
         ({3, 4, 5}, lambda: measure_runs(4 if options.quick else 15)),
         ({13}, measure_storage),
         ({14}, lambda: measure_idle(3 if options.quick else 10)),

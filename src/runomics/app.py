@@ -30,6 +30,7 @@ from runomics.objects.directory import DirectoryObjects
 from runomics.objects.s3 import S3Objects
 from runomics.operations import registry
 from runomics.operations.access import Authorizer
+from runomics.operations.batch_submission import BatchSubmission
 from runomics.operations.caller import Caller, Site
 from runomics.operations.resource_facts import facts_of
 from runomics.operations.throttle import Authorize, Throttle, throttled
@@ -54,6 +55,7 @@ from runomics.wire.errors import ApiError, ThrottlingException
 from runomics.wire.model import ServiceModel
 from runomics.wire.server import HttpServer, bind, settle
 from runomics.wire.signing import AccessKey
+from runomics.wire.validate import checker
 
 log = structlog.get_logger()
 
@@ -128,6 +130,7 @@ class Service:
         self._machinery: Machinery | None = None
         self._working = threading.Event()
         self._taking_up = threading.Thread(target=self._take_up, name="take-up", daemon=True)
+        self._model = ServiceModel.load()
         self._edge = self._make_edge()
         self._http = HttpServer(self._edge, sockets=[self._socket], started=self._started)
 
@@ -149,11 +152,12 @@ class Service:
             readme=self._readme,
             now_ms=self._clock.now_ms,
         )
-        site = Site(
+        self._site = site = Site(
             region=self._settings.region,
             definitions=self._definitions,
             page_key=self._secrets.page_key,
             export_url=exports.url,
+            objects_as=self._access.of_run,
             default_storage_type=self._settings.default_storage_type,
             default_static_capacity_gib=self._settings.default_static_capacity_gib,
             limits=_limits(self._settings),
@@ -173,7 +177,7 @@ class Service:
             )
 
         return Edge(
-            model=ServiceModel.load(),
+            model=self._model,
             handlers={
                 name: Handler(function=found.function, writes=found.writes, prepare=found.prepare)
                 for name, found in registry.handlers().items()
@@ -274,6 +278,7 @@ class Service:
                 store=self._store,
                 definitions=self._definitions,
                 access=self._access,
+                run_maker=BatchSubmission(self._site, checker(self._model.shapes, "InlineSetting", "RunSettingId")),
                 clock=self._clock,
             )
             machinery.begin()

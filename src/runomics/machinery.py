@@ -21,6 +21,7 @@ from runomics.ports import Clock, EventSink
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
+from runomics.scheduler.batches import Batches, RunMaker
 from runomics.scheduler.configurations import Configurations
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.groups import Groups
@@ -35,7 +36,7 @@ from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.tasks import TaskPolicy, Tasks
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
-from runomics.store import catalog, configurations, groups, runs, shares, versions
+from runomics.store import batches, catalog, configurations, groups, runs, shares, versions
 from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
@@ -56,7 +57,14 @@ class Machinery:
     _scheduler: Scheduler
 
     def __init__(
-        self, settings: Settings, *, store: SqliteStore, definitions: Definitions, access: ObjectAccess, clock: Clock
+        self,
+        settings: Settings,
+        *,
+        store: SqliteStore,
+        definitions: Definitions,
+        access: ObjectAccess,
+        run_maker: RunMaker,
+        clock: Clock,
     ) -> None:
         """Choose the back ends and wire them together. Nothing runs yet. Objects are touched through `access` alone.
 
@@ -169,6 +177,14 @@ class Machinery:
             sink_of=partial(_webhook_sink, region=settings.region, clock=clock),
             clock=clock,
         )
+        self._batches = Batches(
+            store=store,
+            maker=run_maker,
+            objects_as=access.of_run,
+            scratch=data,
+            clock=clock,
+            step_at=partial(self._scheduler.step_at, batches.KIND),
+        )
         self._retention = Retention(
             store=store,
             definitions=definitions,
@@ -196,6 +212,7 @@ class Machinery:
                 "workflow": Kind(self._register.step, catalog.creating_workflows, Lane.REGISTER),
                 versions.KIND: Kind(self._register.step_version, versions.creating_versions, Lane.REGISTER),
                 shares.KIND: Kind(self._shares.step, shares.moving_shares),
+                batches.KIND: Kind(self._batches.step, batches.open_batches, Lane.BATCHES),
                 configurations.KIND: Kind(self._configurations.step, configurations.creating_configurations),
                 groups.KIND: Kind(self._groups.step, lambda tx: ()),
             }
@@ -209,7 +226,9 @@ class Machinery:
         self._retention.stop()
         self._outbox.stop()
         self._store.set_on_wake(None)
+        self._batches.give_up()
         self._scheduler.stop()
+        self._batches.close()
         self._gateway.stop()
         self._tasks.close()
         self._engines.close()

@@ -124,6 +124,7 @@ class Box:
             definitions=self.definitions,
             page_key=b"k" * 32,
             export_url=lambda path, expires_ms: f"http://server/{path}?{expires_ms}",
+            objects_as=lambda account, role_arn: self.objects,
             limits=self.limits,
             waiting_reason=lambda run: self.waiting(run),
         )

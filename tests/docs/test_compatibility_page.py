@@ -49,7 +49,7 @@ def test_an_operation_is_supported_exactly_when_it_is_registered(text: str) -> N
     said = {name: word for name, _, _, word in ROW.findall(text)}
     registered = set(handlers())
     assert {name for name, word in said.items() if word == "supported"} == registered
-    assert {word for name, word in said.items() if name not in registered} == {"NotSupportedOperationException"}
+    assert {word for name, word in said.items() if name not in registered} <= {"NotSupportedOperationException"}
     assert f"{len(registered)} of the 46 workflow operations" in text
 
 

@@ -11,7 +11,7 @@ from source_tree import ROOT, Module
 from runomics.store import catalog, versions
 
 UPDATE = re.compile(
-    r"update\s+(?:run|task|workflow|workflow_version|share|configuration)\s+set\b(.*?)(?:\bwhere\b|;|\Z)",
+    r"update\s+(?:run|run_batch|task|workflow|workflow_version|share|configuration)\s+set\b(.*?)(?:\bwhere\b|;|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -56,6 +56,6 @@ def test_operations_never_move_a_run_or_a_task(modules: list[Module]) -> None:
             continue
         for node in ast.walk(module.tree):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-            if name in ("apply_run", "apply_task", "apply_share", "advance"):
+            if name in ("apply_run", "apply_task", "apply_share", "apply_batch", "advance"):
                 moving.append(f"{module.name}:{node.lineno} uses {name}")
     assert moving == []

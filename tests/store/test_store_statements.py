@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sample_rows import ACCOUNT, start
 
+from runomics.domain import batch as batch_life
 from runomics.domain import run as run_life
 from runomics.domain import share as share_life
 from runomics.domain import task as task_life
@@ -20,6 +21,8 @@ from runomics.domain.run import RunStatus
 from runomics.store import (
     account_use,
     accounts,
+    batch_runs,
+    batches,
     buckets,
     caches,
     catalog,
@@ -45,6 +48,8 @@ ROOMS = {
     "accounts": accounts.SQL,
     "buckets": buckets.SQL,
     "caches": caches.SQL,
+    "batch_runs": batch_runs.SQL,
+    "batches": batches.SQL,
     "catalog": catalog.SQL,
     "configurations": configurations.SQL,
     "events": events.SQL,
@@ -58,6 +63,8 @@ ROOMS = {
     "webhooks": webhooks.SQL,
 }
 LISTINGS: dict[str, tuple[Listing, tuple[str, ...]]] = {
+    "batches": (batches._LISTING, ("status", "name", "run_group_id")),
+    "batch_runs": (batch_runs._LISTING, ("submission_status", "run_setting_id", "run_id")),
     "caches": (caches._LISTING, ()),
     "configurations": (configurations._LISTING, ()),
     "groups": (groups._LISTING, ("name",)),
@@ -72,6 +79,7 @@ SMALL = {"account", "access_key", "bucket", "bucket_reader", "counter", "event",
 WALKED_WHOLE = {
     "configuration_creating",
     "run_active",
+    "run_batch_open",
     "run_active_in_group",
     "run_pending_alone",
     "run_sandbox_slot",
@@ -115,6 +123,7 @@ def guarded() -> Iterator[tuple[str, str]]:
     changed = {
         "configuration": {"status"},
         "run": runs.APPLIED,
+        "run_batch": batches.APPLIED,
         "share": {"status", "status_message", "updated_ms"},
         "task": tasks.APPLIED,
         "workflow": catalog.APPLIED,
@@ -251,6 +260,7 @@ def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, mon
         ("event", statements.columns(events.EventRow)),
         ("webhook", statements.columns(webhooks.WebhookRow)),
         ("webhook_event", statements.columns(webhooks.QueuedRow)),
+        ("run_batch", batches.COLUMNS),
     ],
 )
 def test_a_row_has_every_column_of_its_table(store: SqliteStore, table: str, columns: tuple[str, ...]) -> None:
@@ -263,7 +273,8 @@ def test_lists_of_statuses_in_the_sql_are_the_domains() -> None:
     ended_task = {str(status) for status in task_life.ENDED}
     let_go_share = {str(status) for status in share_life.LET_GO}
     moving_share = {str(status) for status, event in share_life.MOVES if event in SCHEDULERS_SHARE_EVENTS}
-    allowed = [ended_run, ended_run | {str(RunStatus.PENDING)}, ended_task, let_go_share, moving_share]
+    resting_batch = {str(status) for status in batch_life.RESTING}
+    allowed = [resting_batch, ended_run, ended_run | {str(RunStatus.PENDING)}, ended_task, let_go_share, moving_share]
     texts = [
         *(path.read_text() for path in MIGRATIONS.glob("*.sql")),
         *(path.read_text() for path in statements.FOLDER.glob("*.sql")),

@@ -36,6 +36,10 @@ def run_arn(region: str, account: str, run_id: int) -> str:
     return f"{arn_prefix(region, account, 'run')}{run_id}"
 
 
+def batch_arn(region: str, account: str, batch_id: int) -> str:
+    return f"{arn_prefix(region, account, 'runBatch')}{batch_id}"
+
+
 def task_arn(region: str, account: str, task_id: int) -> str:
     return f"{arn_prefix(region, account, 'task')}{task_id}"
 

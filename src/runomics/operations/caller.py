@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from runomics.domain.limits import Limits
 from runomics.domain.storage import RunStorage
+from runomics.ports import ObjectStore
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
@@ -21,14 +22,15 @@ class Site:
     """One server, the same for every request.
 
     `page_key` signs page tokens. `export_url(path, expires_ms)` makes a URL that anyone may GET until then; its path starts with
-    `definition/` or `readme/`. `waiting_reason(run)` says why a PENDING run waits, for GetRun's statusMessage;
-    `task_waiting_reason(task)` the same for GetRunTask.
+    `definition/` or `readme/`. `objects_as(account, role ARN)` is what that role may read and write. `waiting_reason(run)` says
+    why a PENDING run waits, for GetRun's statusMessage; `task_waiting_reason(task)` the same for GetRunTask.
     """
 
     region: str
     definitions: Definitions
     page_key: bytes
     export_url: Callable[[str, int], str]
+    objects_as: Callable[[str, str], ObjectStore]
     default_storage_type: str = "STATIC"
     default_static_capacity_gib: int = 1200
     export_seconds: int = 3600

@@ -43,6 +43,7 @@ class LoopPolicy:
     max_active_runs: int
     step_threads: int = 4
     register_threads: int = 2
+    batch_threads: int = 2
 
 
 class Lane(StrEnum):
@@ -50,6 +51,7 @@ class Lane(StrEnum):
 
     RUNS = "runs"
     REGISTER = "register"
+    BATCHES = "batches"
     QUICK = "quick"
 
 
@@ -103,7 +105,12 @@ class Scheduler:
         """
         with self._lock:
             self._kinds = kinds
-        threads = {Lane.RUNS: self._policy.step_threads, Lane.REGISTER: self._policy.register_threads, Lane.QUICK: 1}
+        threads = {
+            Lane.RUNS: self._policy.step_threads,
+            Lane.REGISTER: self._policy.register_threads,
+            Lane.BATCHES: self._policy.batch_threads,
+            Lane.QUICK: 1,
+        }
         for lane, count in threads.items():
             for number in range(count):
                 self._spawn(partial(self._work, lane), f"step-{lane}-{number}")
@@ -137,6 +144,11 @@ class Scheduler:
         """Have a run stepped at a time (UTC epoch ms)."""
         with self._lock:
             self._set_timer(at_ms, "run", run_id)
+
+    def step_at(self, kind: str, number: int, at_ms: int) -> None:
+        """The same for whatever has a `Kind`."""
+        with self._lock:
+            self._set_timer(at_ms, kind, number)
 
     def waiting_reason(self, run: RunRow) -> str:
         """Why a PENDING run waits, computed when it is asked for."""

@@ -14,6 +14,11 @@ def add_stored_run(tx: Tx, account: str) -> int:
     return stored
 
 
+def add_stored_runs(tx: Tx, account: str, count: int) -> None:
+    """Count runs that are being inserted."""
+    SQL.add_stored_runs(tx, account=account, count=count)
+
+
 def drop_stored_run(tx: Tx, account: str) -> None:
     """Count a run off: for clients it is gone."""
     SQL.drop_stored_run(tx, account=account)

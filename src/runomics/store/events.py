@@ -5,7 +5,7 @@ Where there is no webhook the clean-up removes it. So the table is short, and ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,11 @@ def add_event(
     SQL.add_event(
         tx, account=account, kind=kind, resource_id=str(resource_id), status=status, seq=seq, at_ms=at_ms, detail=detail
     )
+
+
+def add_events(tx: Tx, new: Sequence[dict[str, Any]]) -> None:
+    """`add_event` for many at once, each as its arguments."""
+    statements.many(SQL.add_event, tx, [{**event, "resource_id": str(event["resource_id"])} for event in new])
 
 
 def undelivered(tx: Tx, limit: int) -> list[EventRow]:

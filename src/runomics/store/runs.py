@@ -6,7 +6,7 @@ Clients' functions take the account and see neither foreign runs nor those with 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import orjson
 from runomics.domain.admission import PendingRun
 from runomics.domain.run import ENDED, RunPhase, RunState, RunStatus
 from runomics.store import account_use, statements
-from runomics.store.events import add_event, run_detail
+from runomics.store.events import add_event, add_events, run_detail
 from runomics.store.guard import require_known, update_guarded
 from runomics.store.pages import Listing, page
 from runomics.store.transaction import Tx
@@ -200,18 +200,17 @@ def insert_run(tx: Tx, new: NewRun) -> int:
     How many runs the account has now: when they are too many, the caller makes room or gives the unit up.
     """
     SQL.insert_run(tx, **dict(zip(_INSERTED, _values_of(new), strict=True)))
-    add_event(
-        tx,
-        account=new.account,
-        kind="run",
-        resource_id=new.id,
-        status=RunStatus.PENDING.value,
-        seq=1,
-        at_ms=new.created_ms,
-        detail=_detail(new.uuid),
-    )
+    add_event(tx, **_first_event(new))
     tx.wake("pending", new.id)
     return account_use.add_stored_run(tx, new.account)
+
+
+def insert_runs(tx: Tx, new: Sequence[NewRun]) -> None:
+    """`insert_run` for one or more runs of one account at once. The caller has seen that there is room for them."""
+    statements.many(SQL.insert_run, tx, [dict(zip(_INSERTED, _values_of(run), strict=True)) for run in new])
+    add_events(tx, [_first_event(run) for run in new])
+    tx.wake("pending", new[0].id)
+    account_use.add_stored_runs(tx, new[0].account, len(new))
 
 
 def find_run(tx: Tx, account: str, run_id: int) -> RunRow | None:
@@ -337,6 +336,8 @@ def apply_run(tx: Tx, run: RunRow, to: RunState, *, now_ms: int, **columns: Any)
         values["stopped_ms"] = now_ms
     if not update_guarded(tx, "run", values, row_id=run.id, revision=run.revision, status=run.status):
         return False
+    if run.batch_id is not None and to.status in ENDED:
+        tx.wake("run-batch", run.batch_id)
     if to.status is not run.status:
         add_event(
             tx,
@@ -367,6 +368,8 @@ def delete_run(tx: Tx, run: RunRow, *, now_ms: int) -> bool:
         tx.wake("run", run.id)
         return False
     SQL.delete_run(tx, id=run.id)
+    if run.batch_id is not None:
+        tx.wake("run-batch", run.batch_id)
     add_event(
         tx,
         account=run.account,
@@ -392,6 +395,18 @@ def free_sandbox_slot(tx: Tx) -> int | None:
     """The lowest slot that no run has; None when all are taken. Taken by `apply_run(…, sandbox_slot=…)` in the same unit."""
     used = used_sandbox_slots(tx)
     return next((slot for slot in range(SANDBOX_SLOTS) if slot not in used), None)
+
+
+def _first_event(new: NewRun) -> dict[str, Any]:
+    return {
+        "account": new.account,
+        "kind": "run",
+        "resource_id": new.id,
+        "status": RunStatus.PENDING.value,
+        "seq": 1,
+        "at_ms": new.created_ms,
+        "detail": _detail(new.uuid),
+    }
 
 
 def _run(row: tuple[Any, ...]) -> RunRow:

@@ -6,7 +6,7 @@ iterates, and half read it would pin the write-ahead log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,11 @@ def load(name: str, **rows: type) -> SimpleNamespace:
     queries = aiosql.from_str(text, "sqlite3")
     names = [query for query in queries.available_queries if not query.endswith("_cursor")]
     return SimpleNamespace(**{query: _function(getattr(queries, query)) for query in names})
+
+
+def many(statement: Callable[..., Any], tx: Tx, values: Sequence[Mapping[str, Any]]) -> None:
+    """Execute a `!` statement once for each of `values`."""
+    tx.connection.executemany(statement.sql, values)  # type: ignore[attr-defined]
 
 
 def columns(row: type) -> tuple[str, ...]:

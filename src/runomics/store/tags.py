@@ -40,6 +40,7 @@ _PLACES: Mapping[TaggedKind, _Place] = {
     TaggedKind.RUN: _Place(SQL.tags_of_run, SQL.set_tags_of_run, _by_id),
     TaggedKind.RUN_GROUP: _Place(SQL.tags_of_group, SQL.set_tags_of_group, _by_id),
     TaggedKind.RUN_CACHE: _Place(SQL.tags_of_cache, SQL.set_tags_of_cache, _by_id),
+    TaggedKind.RUN_BATCH: _Place(SQL.tags_of_batch, SQL.set_tags_of_batch, _by_id),
     TaggedKind.WORKFLOW: _Place(SQL.tags_of_workflow, SQL.set_tags_of_workflow, _by_id),
     TaggedKind.WORKFLOW_VERSION: _Place(SQL.tags_of_version, SQL.set_tags_of_version, _by_id_and_name),
     TaggedKind.CONFIGURATION: _Place(SQL.tags_of_configuration, SQL.set_tags_of_configuration, _by_name),

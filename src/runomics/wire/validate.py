@@ -168,6 +168,24 @@ class Compiler:
         return check
 
 
+def checker(shapes: Mapping[str, Mapping[str, Any]], *names: str) -> Callable[[str, Any], Any]:
+    """A function of a shape's name, one of `names`, and a value: the value to work with, of what does not come by a request of its own.
+
+    The function raises ValidationException with every broken constraint, or SerializationException for a wrong JSON type.
+    """
+    compiler = Compiler(shapes)
+    checks = {name: compiler.check(name) for name in names}
+
+    def check(name: str, value: Any) -> Any:
+        violations = Violations()
+        checked = checks[name](value, "", violations)
+        if violations.count:
+            raise violations.error()
+        return checked
+
+    return check
+
+
 # ---- leaves ------------------------------------------------------------------------------------------------------
 
 

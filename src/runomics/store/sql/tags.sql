@@ -18,6 +18,12 @@ select tags from run_cache where id = :id and account = :account;
 -- name: set_tags_of_cache(account, id, tags)!
 update run_cache set tags = :tags where id = :id and account = :account;
 
+-- name: tags_of_batch(account, id)$
+select tags from run_batch where id = :id and account = :account and delete_wished_ms is null;
+
+-- name: set_tags_of_batch(account, id, tags)!
+update run_batch set tags = :tags where id = :id and account = :account and delete_wished_ms is null;
+
 -- name: tags_of_workflow(account, id)$
 select tags from workflow where id = :id and account = :account;
 
