@@ -41,7 +41,9 @@ def uploads(tmp_path: Path) -> Uploads:
     (folder / "d" / "deep").mkdir(parents=True)
     (folder / "a.txt").write_text("a")
     (folder / "d" / "deep" / "b.txt").write_text("b")
-    return Uploads(FolderBuckets(tmp_path / "objects"), "runomics", folder)
+    buckets = FolderBuckets(tmp_path / "objects")
+    buckets.make("runomics")
+    return Uploads(buckets, "runomics", folder)
 
 
 def test_local_files_are_replaced_wherever_a_type_says_file(
@@ -118,3 +120,14 @@ def test_an_object_that_is_there_is_not_written_again(uploads: Uploads, tmp_path
     before = (tmp_path / "objects" / bucket / key).stat().st_ino
     assert uploads.file(tmp_path / "in" / "a.txt") == uri
     assert (tmp_path / "objects" / bucket / key).stat().st_ino == before
+
+
+def test_a_folder_of_objects_shows_none_that_is_being_written(tmp_path: Path) -> None:
+    buckets = FolderBuckets(tmp_path / "objects")
+    buckets.make("runomics")
+    (tmp_path / "file").write_text("content")
+    buckets.put(tmp_path / "file", "runomics", "a/b.txt")
+    (tmp_path / "objects/runomics/.runomics/half").write_text("half")
+    assert list(buckets.keys("runomics", "")) == ["a/b.txt"]
+    buckets.get("runomics", "a/b.txt", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "content"

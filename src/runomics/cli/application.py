@@ -37,6 +37,7 @@ from runomics.cli.inputs import BadInputs
 from runomics.cli.objects import buckets_of
 from runomics.cli.server import StopFailed, connect_or_start, wait_until
 from runomics.domain.run import ENDED
+from runomics.ports import ObjectForbidden, ObjectMissing
 from runomics.settings import SettingsError, load, parse_flags
 
 CANCEL_SECONDS = 120.0
@@ -61,6 +62,8 @@ EXPECTED = (
     BadDefinition,
     BadInputs,
     NoServer,
+    ObjectForbidden,
+    ObjectMissing,
     RequestFailed,
     SettingsError,
     StopFailed,
@@ -222,7 +225,6 @@ def stop(
     if runs:
         _cancel_runs(connect(directory))
     server.stop(endpoint)
-    server.release(directory)
     print(f"stopped the server at {endpoint.url}")
 
 

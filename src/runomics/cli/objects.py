@@ -14,6 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from runomics.objects.directory import DirectoryObjects
 from runomics.settings import Settings
 
 CHUNK_BYTES = 1024**2
@@ -40,29 +41,25 @@ class Buckets(Protocol):
 
 
 class FolderBuckets:
-    """Buckets that are folders below DATA/objects."""
+    """Buckets that are folders below DATA/objects, kept by the rules of the server's own store."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._objects = DirectoryObjects(root)
 
     def make(self, bucket: str) -> None:
-        (self._root / bucket).mkdir(parents=True, exist_ok=True)
+        self._objects.make_bucket(bucket)
 
     def put(self, source: Path, bucket: str, key: str) -> None:
         target = self._root / bucket / key
         if target.is_file() and target.stat().st_size == source.stat().st_size:
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(source, target)
+        with source.open("rb") as content:
+            self._objects.upload(content.fileno(), f"s3://{bucket}/{key}")
 
     def keys(self, bucket: str, prefix: str) -> Iterator[str]:
-        root = self._root / bucket
-        for directory, folders, files in os.walk(root / prefix.rpartition("/")[0]):
-            folders.sort()
-            for name in sorted(files):
-                key = str(Path(directory, name).relative_to(root))
-                if key.startswith(prefix):
-                    yield key
+        base = f"s3://{bucket}/"
+        return (info.uri.removeprefix(base) for info in self._objects.list(base + prefix))
 
     def get(self, bucket: str, key: str, target: Path) -> None:
         _copy(self._root / bucket / key, target)

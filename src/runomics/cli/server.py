@@ -87,14 +87,6 @@ def stop(endpoint: Endpoint) -> None:
         raise StopFailed(f"process {endpoint.pid} did not end within {STOP_SECONDS:.0f} s")
 
 
-def release(data: Path) -> None:
-    """After the server's end: unmount DATA/runs when no run is in it, so that DATA can be moved or removed."""
-    runs = data / "runs"
-    # A bind mount within one file system looks like a plain folder: only umount itself knows. It fails where nothing is mounted.
-    if runs.is_dir() and not any(runs.iterdir()):
-        subprocess.run(["umount", str(runs)], capture_output=True, check=False)
-
-
 def wait_until(condition: Callable[[], bool], seconds: float, interval_seconds: float = 0.02) -> bool:
     """Ask until `condition` holds; False when `seconds` have passed."""
     pause = threading.Event()
