@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections import defaultdict
@@ -276,6 +277,18 @@ def test_events_that_were_moved_into_queues_leave_the_ids_of_their_table_free(wo
     receiver.open()
     world.deliver(hook)
     assert told(receiver) == {str(run.id): ["PENDING", "STARTING", "STOPPING"]}
+
+
+def test_dealing_looks_at_one_resource_of_a_backlog_and_never_at_all_of_it(world: World) -> None:
+    for statement in (webhooks.SQL.queue_events.sql, webhooks.SQL.hold_resources.sql):
+        values = dict.fromkeys(re.findall(r":(\w+)", statement), 1)
+        plan = world.store.write(
+            lambda tx, text=statement, given=values: [row[3] for row in tx.rows(f"explain query plan {text}", given)]
+        )
+        searched = [step for step in plan if "webhook_event" in step]
+        assert searched == [
+            "SEARCH webhook_event USING INDEX webhook_event_by_resource (webhook_id=? AND kind=? AND resource_id=?)"
+        ]
 
 
 def test_what_is_tried_too_long_or_for_a_webhook_that_is_gone_is_dropped(world: World, receiver: Receiver) -> None:

@@ -18,7 +18,17 @@ import pytest
 from sample_rows import ACCOUNT, a_run, create_workflow, start, together
 
 from runomics.store import accounts, runs
-from runomics.store.database import Duplicate, Overloaded, SqliteStore, StoreUnavailable, Tx, connect, next_id, shrink
+from runomics.store.database import (
+    Duplicate,
+    Overloaded,
+    SqliteStore,
+    StoreUnavailable,
+    Tx,
+    connect,
+    free_pages,
+    next_id,
+    shrink,
+)
 from runomics.store.writer import MAX_BATCH
 
 
@@ -348,8 +358,10 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_room_that_removed_rows_leave_is_given_back_piece_by_piece(store: SqliteStore, database: Path) -> None:
     create_workflow(store, readme="x" * 4_000_000)
     store.write(lambda tx: tx.change("delete from workflow", {}))
+    before, pages = store.read(free_pages)
+    assert before > 900
     free = store.write(lambda tx: shrink(tx, 100))
-    assert free > 800
+    assert (free, store.read(free_pages)) == (before - 100, (before - 100, pages - 100))
     while free:
         free = store.write(lambda tx: shrink(tx, 256))
     store.close()

@@ -82,10 +82,7 @@ class Outbox:
             self._couriers[new] = _CourierThread(courier)
         if not webhooks:
             return False
-        dealt = 0
-        while not self._stopping.is_set() and (looked_at := self._queues.deal()):
-            dealt += looked_at
-        if dealt:
+        while not self._stopping.is_set() and self._queues.deal():
             for thread in self._couriers.values():
                 thread.wake()
         return True

@@ -235,6 +235,8 @@ def free_pages(tx: Tx) -> tuple[int, int]:
 
 def shrink(tx: Tx, pages: int = 256) -> int:
     """Give up to `pages` free pages (4 KiB each) back to the file system; how many are still free."""
-    tx.connection.execute(f"pragma incremental_vacuum({int(pages)})").fetchall()
+    # Python's sqlite3 takes one step of a statement without columns, and one step of this one is one page.
+    for _ in range(pages):
+        tx.connection.execute("pragma incremental_vacuum(1)")
     left: int = tx.connection.execute("pragma freelist_count").fetchone()[0]
     return left

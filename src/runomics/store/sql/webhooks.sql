@@ -21,8 +21,9 @@ values (
     :id, :webhook_id, :account, :kind, :resource_id, :status, :seq, :at_ms, :detail,
     coalesce(
         (
-            select max(due_ms) from webhook_event
+            select due_ms from webhook_event
             where webhook_id = :webhook_id and kind = :kind and resource_id = :resource_id
+            order by id desc limit 1
         ),
         :due_ms
     ),
