@@ -108,6 +108,24 @@ def test_counters_of_a_batch_are_texts() -> None:
         "totalRuns": "12",
         "pendingRunCount": "3",
         "workflowId": "5",
+        "workflowArn": "arn:aws:omics:us-west-2:123456789012:workflow/5",
+    }
+
+
+@pytest.mark.source("guide")
+def test_a_batch_tells_the_arns_of_what_its_runs_use() -> None:
+    detail = {"uuid": "u", "workflowId": "5", "workflowOwnerId": "210987654321", "runCacheBehavior": "CACHE_ALWAYS"}
+    uses = {"workflowVersionName": "v1", "cacheId": "9"}
+    made = told(replace(RUN, kind="run-batch", resource_id="4", status="CREATING", detail=detail | uses))
+    assert made["detail"] == {
+        "omicsVersion": "1.0.0",
+        "arn": "arn:aws:omics:us-west-2:123456789012:runBatch/4",
+        "status": "CREATING",
+        "batchId": "4",
+        **detail,
+        "workflowArn": "arn:aws:omics:us-west-2:210987654321:workflow/5",
+        "workflowVersionArn": "arn:aws:omics:us-west-2:210987654321:workflow/5/version/v1",
+        "runCache": "arn:aws:omics:us-west-2:123456789012:runCache/9",
     }
 
 

@@ -66,8 +66,16 @@ def _task(event: StatusEvent, region: str) -> tuple[str, dict[str, Any]]:
 
 def _batch(event: StatusEvent, region: str) -> tuple[str, dict[str, Any]]:
     """The batch's own row says everything; counters are texts."""
-    arn = f"{identity.arn_prefix(region, event.account, 'runBatch')}{event.resource_id}"
-    told = {name: value if isinstance(value, str) else str(value) for name, value in event.detail.items()}
+    known = dict(event.detail)
+    version_name, cache_id = known.pop("workflowVersionName", None), known.pop("cacheId", None)
+    told = {name: value if isinstance(value, str) else str(value) for name, value in known.items()}
+    owner, workflow_id = known.get("workflowOwnerId", event.account), int(known["workflowId"])
+    told["workflowArn"] = identity.workflow_arn(region, owner, workflow_id)
+    if version_name is not None:
+        told["workflowVersionArn"] = identity.version_arn(region, owner, workflow_id, version_name)
+    if cache_id is not None:
+        told["runCache"] = f"{identity.arn_prefix(region, event.account, 'runCache')}{cache_id}"
+    arn = identity.batch_arn(region, event.account, int(event.resource_id))
     return arn, {"batchId": event.resource_id, **told}
 
 

@@ -232,7 +232,9 @@ def _add_event(tx: Tx, batch: BatchRow, *, status: BatchStatus, seq: int, at_ms:
         "failureMessage": batch.failure_reason,
     }
     setting = orjson.loads(batch.default_run_setting)
-    detail |= {"workflowOwnerId": setting.get("workflowOwnerId"), "runCacheBehavior": setting.get("cacheBehavior")}
+    for name in ("workflowOwnerId", "workflowVersionName", "cacheId"):
+        detail[name] = setting.get(name)
+    detail["runCacheBehavior"] = setting.get("cacheBehavior")
     if batch.total_runs is not None:
         detail |= {name: str(count) for name, count in submission_counts(batch).items() if "Start" in name}
     if batch.started_runs:
