@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,16 @@ def wait_until(condition: Any, seconds: float, *, every_seconds: float = 0.001) 
 
 @dataclass(slots=True)
 class Server:
-    """`runomics serve` on `data`. `core` pins it to one core. `settings` are flags by name."""
+    """`runomics serve` on `data`. `core` pins it to one core. `settings` are flags by name.
+
+    `python` is the interpreter's command line, `environment` what it sees in place of ours.
+    """
 
     data: Path
     core: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    python: Sequence[str] = (sys.executable,)
+    environment: Mapping[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
 
@@ -51,9 +57,10 @@ class Server:
         began = time.perf_counter()
         log = (self.data / "server.log").open("ab")
         # As a user's would: modules are compiled once, not at every start.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        inherited = os.environ if self.environment is None else self.environment
+        environment = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "runomics", "serve", f"--data={self.data}", "--listen=127.0.0.1:0", *flags],
+            [*self.python, "-m", "runomics", "serve", f"--data={self.data}", "--listen=127.0.0.1:0", *flags],
             stdout=log,
             stderr=log,
             env=environment,

@@ -102,6 +102,20 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
+def site_of() -> Iterator[Callable[[Server], Site]]:
+    """Sites of servers that a test makes itself; stopped at the end."""
+    sites: list[Site] = []
+
+    def make(server: Server) -> Site:
+        sites.append(Site(server))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        stop_everything(site)
+
+
+@pytest.fixture
 def small_disk() -> Iterator[Callable[[int], Path]]:
     """Make ext4 file systems of so many MiB, each in a file of its own; unmounted at the end."""
     places: list[Path] = []

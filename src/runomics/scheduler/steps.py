@@ -597,9 +597,12 @@ class Steps:
             self._logs.append(place.account, f"run/{place.run_id}", [(self._clock.now_ms(), text)])
 
     def sweep_directories(self, keep: frozenset[str]) -> None:
-        """Remove the directories of runs that are not among the uuids in `keep`: a crash came between their end and their removal."""
+        """Remove the directories of runs that are not among the uuids in `keep`: a crash came between their end and their removal.
+
+        What begins with a dot belongs to the run storage.
+        """
         for directory in self._policy.runs_directory.iterdir():
-            if directory.name not in keep:
+            if directory.name not in keep and not directory.name.startswith("."):
                 shutil.rmtree(directory, ignore_errors=True)
 
     # ---- files and values ----------------------------------------------------------------------------------------
