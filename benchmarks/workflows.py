@@ -81,6 +81,7 @@ def run(client: Any, workflow_id: str, *, seconds: float = 120, **more: Any) -> 
     found: dict[str, Any] = {}
 
     def ended() -> bool:
+        found.clear()
         found.update(client.get_run(id=run_id))
         return found["status"] in ENDED
 

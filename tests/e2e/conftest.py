@@ -45,6 +45,7 @@ class Site:
         client, found = self.client, {}
 
         def ended() -> bool:
+            found.clear()
             found.update(client.get_run(id=run_id))
             return found["status"] in ENDED
 
