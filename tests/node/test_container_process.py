@@ -30,7 +30,7 @@ def waiting(world: NodeWorld) -> Iterator[ContainerProcess]:
 def _waiting(world: NodeWorld, **changes: object) -> Iterator[ContainerProcess]:
     directory = world.prepare("echo ran > /mnt/workflow/ran; echo ${#LARGE0} ${#LARGE2}", **changes)
     root = volume.open_volume(str(world.volume))
-    container = ContainerProcess(str(directory), spec.read(str(directory)), root)
+    container = ContainerProcess(str(directory), spec.read(str(directory)), Absent(), root)
     os.close(root)
     yield container
     container.close()
@@ -55,7 +55,7 @@ def test_without_its_release_the_command_never_runs(world: NodeWorld, waiting: C
 
 def test_a_cgroup_that_cannot_be_entered_ends_it(world: NodeWorld, waiting: ContainerProcess) -> None:
     with pytest.raises(FileNotFoundError):
-        waiting.release(cgroups.V1("runomics-test-not-there", "x"))
+        waiting.release(cgroups.V2("runomics-test-not-there", "x"))
     assert (_exit_code(waiting), (world.volume / "ran").exists()) == (-signal.SIGKILL, False)
 
 

@@ -40,7 +40,7 @@ def content(path: str) -> dict[str, str]:
 
 
 def test_it_holds_what_programs_read_and_nothing_that_only_root_may(tmp_path: Path, etc: Path) -> None:
-    path = host_etc.snapshot(str(tmp_path / "snapshots"), "127.0.0.1 task\n", etc=str(etc))
+    path = host_etc.snapshot(str(tmp_path / "snapshots"), "127.0.0.1 task\n", host_etc.look(str(etc)), etc=str(etc))
     found = content(path)
     assert found == {
         "passwd": "root:x:0:0\n",
@@ -55,7 +55,7 @@ def test_it_holds_what_programs_read_and_nothing_that_only_root_may(tmp_path: Pa
 
 def test_it_is_made_once_and_again_when_the_host_changes(tmp_path: Path, etc: Path) -> None:
     def snapshot() -> str:
-        return host_etc.snapshot(str(tmp_path / "snapshots"), "", etc=str(etc))
+        return host_etc.snapshot(str(tmp_path / "snapshots"), "", host_etc.look(str(etc)), etc=str(etc))
 
     first = snapshot()
     assert snapshot() == first
@@ -69,5 +69,21 @@ def test_it_is_made_once_and_again_when_the_host_changes(tmp_path: Path, etc: Pa
 
 
 def test_other_hosts_files_are_other_snapshots(tmp_path: Path, etc: Path) -> None:
-    paths = {host_etc.snapshot(str(tmp_path / "snapshots"), hosts, etc=str(etc)) for hosts in ("a", "b", "a")}
+    looks = host_etc.look(str(etc))
+    paths = {host_etc.snapshot(str(tmp_path / "snapshots"), hosts, looks, etc=str(etc)) for hosts in ("a", "b", "a")}
     assert len(paths) == 2
+
+
+def test_only_with_network_it_tells_how_names_are_found(tmp_path: Path, etc: Path) -> None:
+    (etc / "resolv.conf").write_text("nameserver 10.0.0.1\n")
+    place, looks = str(tmp_path / "snapshots"), host_etc.look(str(etc))
+    found = [content(host_etc.snapshot(place, "", looks, network=on, etc=str(etc))) for on in (False, True)]
+    assert [names.get("resolv.conf") for names in found] == [None, "nameserver 10.0.0.1\n"]
+
+
+def test_a_look_is_used_for_a_second_and_then_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter([{"passwd": (1, "first")}, {"passwd": (2, "second")}])
+    monkeypatch.setattr(host_etc, "look", lambda: next(states))
+    monkeypatch.setattr(host_etc, "_last", None)
+    seen = [host_etc.recent_look(now)["passwd"][1] for now in (10.0, 10.9, 11.1)]
+    assert seen == ["first", "first", "second"]

@@ -1,8 +1,7 @@
 """The cgroup of one task attempt: make, limit, enter, read, end, remove. One driver for each kind of host; used by the supervisor.
 
-`v1` uses the memory, cpu, cpuacct and pids trees and, where the host has one beside them, the `unified` tree, only for its
-`cgroup.kill`. `v2` uses the single tree. `inherited` reads the counters of the cgroup somebody else made (a Slurm job's, a systemd
-scope's) and owns nothing. `none` owns nothing and reads nothing: the supervisor samples processes instead.
+`v1` uses the memory, cpu, cpuacct and pids trees. `v2` uses the single tree. `inherited` reads the counters of the cgroup somebody else
+made (a Slurm job's, a systemd scope's) and owns nothing. `none` owns nothing and reads nothing: the supervisor samples processes instead.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from . import processes
@@ -19,7 +19,8 @@ from . import processes
 ROOT = "/sys/fs/cgroup"
 PERIOD_US = 100_000
 REMOVE_SECONDS = 3.0
-V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
+V1_CONTROLLERS = ("cpu", "cpuacct", "pids", "memory")
+"""In the order of entering: memory is charged for the shortest time to the supervisor."""
 V2_CONTROLLERS = ("memory", "cpu", "pids")
 
 
@@ -49,8 +50,12 @@ class Cgroup(Protocol):
         """Raises: OSError when the host does not let us."""
         ...
 
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Where a child should be spawned. Needs no path, so that it works in any mount namespace. Raises: OSError."""
+        ...
+
     def take_in(self, pid: int) -> None:
-        """Move a process in; 0 is the calling one. Raises: OSError."""
+        """Move in a child that was spawned `inside`, if it is not. Raises: OSError."""
         ...
 
     def members(self) -> list[int]: ...
@@ -82,7 +87,11 @@ def text_of(path: str) -> str:
     except OSError:
         return ""
     try:
-        return os.read(descriptor, 65536).decode()
+        text = piece = os.read(descriptor, 65536)
+        while len(piece) > 4000:  # a file of the kernel gives a page at a time
+            piece = os.read(descriptor, 65536)
+            text += piece
+        return text.decode()
     except OSError:
         return ""
     finally:
@@ -104,9 +113,7 @@ def _keyed(path: str, key: str) -> int:
 
 def members_of(directory: str) -> list[int]:
     """The processes of the cgroup `directory`; none when it is not there."""
-    with contextlib.suppress(OSError), open(directory + "/cgroup.procs") as file:
-        return [int(line) for line in file.read().split()]
-    return []
+    return [int(line) for line in text_of(directory + "/cgroup.procs").split()]
 
 
 def _make_directory(path: str) -> None:
@@ -118,23 +125,35 @@ def _make_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
 
+def _open_to_write(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+
 def _kill_members(directory: str) -> None:
-    """SIGKILL by `cgroup.kill` where the kernel has it, else one by one; until the cgroup is empty or a second has passed."""
+    """SIGKILL one by one, until the cgroup is empty or a second has passed."""
     pause = 0.0005
     deadline = time.monotonic() + 1.0
-    while True:
-        try:
-            put(directory + "/cgroup.kill", 1)
-        except FileNotFoundError:
-            processes.send(members_of(directory), signal.SIGKILL)
-        except OSError as error:
-            if error.errno not in (errno.ENODEV, errno.EOPNOTSUPP):
-                raise
+    while time.monotonic() < deadline:
+        members = [pid for pid in members_of(directory) if pid != os.getpid()]
+        if not members:
             return
-        if not members_of(directory) or time.monotonic() > deadline:
-            return
+        processes.send(members, signal.SIGKILL)
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
+
+
+def _kill_at_once(directory: str) -> None:
+    """SIGKILL by `cgroup.kill`, where the kernel has it (5.14), else one by one."""
+    try:
+        put(directory + "/cgroup.kill", 1)
+    except FileNotFoundError:
+        _kill_members(directory)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.EOPNOTSUPP):
+            raise
+        return
+    _kill_members(directory)
 
 
 def _remove_directory(path: str) -> None:
@@ -155,35 +174,71 @@ def _remove_directory(path: str) -> None:
         pause = min(pause * 2, 0.05)
 
 
+def own_groups(membership: str | None = None) -> dict[str, str]:
+    """Controller (empty for the single tree) → path of this process's group in its tree."""
+    text = text_of("/proc/self/cgroup") if membership is None else membership
+    paths = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(",") or [""]:
+            paths[controller] = path.rstrip("/")
+    return paths
+
+
 class V1:
-    """The separate trees of cgroup v1, with or without a `unified` tree beside them."""
+    """The separate trees of cgroup v1.
+
+    A process that writes 0 to `tasks` moves itself at once; to move another, the kernel waits until no process of the host can be
+    forking: 10 ms. So the supervisor enters, spawns, and leaves again.
+    """
 
     limits_are_soft = False
 
     def __init__(self, parent: str, name: str, root: str = ROOT) -> None:
+        self._root = root
         self._tree = {controller: f"{root}/{controller}/{parent}/{name}" for controller in V1_CONTROLLERS}
-        unified = f"{root}/unified"
-        self._unified = f"{unified}/{parent}/{name}" if os.path.exists(unified + "/cgroup.procs") else None
-
-    def _all(self) -> list[str]:
-        return [*self._tree.values(), self._unified] if self._unified else list(self._tree.values())
+        self._doors: list[tuple[int, int]] = []
 
     def make(self, limits: Limits) -> None:
-        for path in self._all():
+        for path in self._tree.values():
             _make_directory(path)
         if limits.memory_bytes:
             put(self._tree["memory"] + "/memory.limit_in_bytes", limits.memory_bytes)
             with contextlib.suppress(FileNotFoundError):
                 put(self._tree["memory"] + "/memory.memsw.limit_in_bytes", limits.memory_bytes)
         if limits.cpus:
-            put(self._tree["cpu"] + "/cpu.cfs_period_us", PERIOD_US)
-            put(self._tree["cpu"] + "/cpu.cfs_quota_us", max(1000, round(limits.cpus * PERIOD_US)))
+            quota_us = max(1000, round(limits.cpus * PERIOD_US))  # a new group has PERIOD_US
+            put(self._tree["cpu"] + "/cpu.cfs_quota_us", quota_us)
         if limits.pids:
             put(self._tree["pids"] + "/pids.max", limits.pids)
+        own = own_groups()
+        for controller, path in self._tree.items():
+            outside = _open_to_write(self._outside(controller, own.get(controller, "")) + "/tasks")
+            self._doors.append((_open_to_write(path + "/tasks"), outside))
+
+    def _outside(self, controller: str, path: str) -> str:
+        """Our own group of that tree; in a container that shows the host's paths, the top of what we see."""
+        own = f"{self._root}/{controller}{path}"
+        return own if os.path.exists(own) else f"{self._root}/{controller}"
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        entered = []
+        try:
+            for door, outside in self._doors:
+                os.write(door, b"0")
+                entered.append(outside)
+            yield
+        finally:
+            for outside in reversed(entered):
+                os.write(outside, b"0")
+            for pair in self._doors:
+                os.close(pair[0])
+                os.close(pair[1])
+            self._doors = []
 
     def take_in(self, pid: int) -> None:
-        for path in self._all():
-            put(path + "/cgroup.procs", pid)
+        return
 
     def members(self) -> list[int]:
         return members_of(self._tree["memory"])
@@ -199,12 +254,11 @@ class V1:
         )
 
     def kill(self) -> None:
-        if self._unified and os.path.exists(self._unified + "/cgroup.kill"):
-            _kill_members(self._unified)
+        # One of them is pid 1 of the container, and with it all others end, whatever they fork.
         _kill_members(self._tree["memory"])
 
     def remove(self) -> None:
-        for path in self._all():
+        for path in self._tree.values():
             _remove_directory(path)
 
 
@@ -228,6 +282,9 @@ class V2:
         if limits.pids:
             put(self._path + "/pids.max", limits.pids)
 
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def take_in(self, pid: int) -> None:
         put(self._path + "/cgroup.procs", pid)
 
@@ -243,7 +300,7 @@ class V2:
         )
 
     def kill(self) -> None:
-        _kill_members(self._path)
+        _kill_at_once(self._path)
 
     def remove(self) -> None:
         _remove_directory(self._path)
@@ -256,6 +313,9 @@ class Absent:
 
     def make(self, limits: Limits) -> None:
         return
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def take_in(self, pid: int) -> None:
         return
@@ -279,12 +339,7 @@ class Inherited(Absent):
     limits_are_soft = False
 
     def __init__(self, root: str = ROOT, membership: str | None = None) -> None:
-        text = text_of("/proc/self/cgroup") if membership is None else membership
-        paths = {}
-        for line in text.splitlines():
-            _, controllers, path = line.split(":", 2)
-            for controller in controllers.split(",") or [""]:
-                paths[controller] = path.rstrip("/")
+        paths = own_groups(membership)
         self._memory = f"{root}/memory{paths['memory']}" if "memory" in paths else None
         self._cpuacct = f"{root}/cpuacct{paths['cpuacct']}" if "cpuacct" in paths else None
         self._unified = root + paths[""] if "" in paths and not self._memory else None

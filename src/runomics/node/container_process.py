@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import signal
+import time
 from typing import Any, NamedTuple
 
 from . import cgroups, containers, host_etc, image_root, volume
@@ -46,7 +47,7 @@ class ContainerProcess:
         OSError, volume.Refused: it cannot be started; nothing is left running.
     """
 
-    def __init__(self, directory: str, spec: Spec, root: int) -> None:
+    def __init__(self, directory: str, spec: Spec, cgroup: cgroups.Cgroup, root: int) -> None:
         """`root` is a descriptor of the run's volume; `directory` the attempt's own, out of reach of tasks."""
         self._said = b""
         with contextlib.ExitStack() as opened:
@@ -76,15 +77,15 @@ class ContainerProcess:
                 home=scratch.get(containers.HOME),
                 seccomp=None if spec.seccomp is None else keep(os.open(spec.seccomp, os.O_RDONLY | os.O_CLOEXEC)),
             )
-            etc = host_etc.snapshot(
-                spec.host_etc or f"{directory}/{HOST_ETC}",
-                containers.hosts_text(spec),
-                more=host_etc.NETWORK_NAMES if spec.network else (),
-            )
+            place = spec.host_etc or f"{directory}/{HOST_ETC}"
+            looks = host_etc.recent_look(time.monotonic())
+            etc = host_etc.snapshot(place, containers.hosts_text(spec), looks, network=spec.network)
             self._options = containers.options(spec, descriptors, containers.Root(image, etc))
             options, self._options_pipe = os.pipe2(os.O_CLOEXEC)
             keep(options)
-            self.pid = _spawn(spec, outputs, options, [fd for fd in descriptors if fd is not None])
+            inherited = [options, *(fd for fd in descriptors if fd is not None)]
+            with cgroup.inside():
+                self.pid = _spawn(spec, outputs, inherited)
             self._stderr = os.dup(outputs[1])
 
     def release(self, cgroup: cgroups.Cgroup) -> None:
@@ -147,21 +148,21 @@ def _make_places(root: int, spec: Spec) -> None:
             os.close(volume.open_or_make(root, name, 0o755))
 
 
-def _spawn(spec: Spec, outputs: list[int], options: int, inherited: list[int]) -> int:
-    """Start bwrap like a fresh process: default signals, no core files, the usual umask, no other descriptors."""
+def _spawn(spec: Spec, outputs: list[int], inherited: list[int]) -> int:
+    """Start bwrap like a fresh process: default signals, no core files, the usual umask; its options come from the first descriptor."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     umask = os.umask(0o022)
     try:
         return os.posix_spawn(
             spec.bwrap,
-            [spec.bwrap, "--args", str(options), "--", *containers.inner_command(spec)],
+            [spec.bwrap, "--args", str(inherited[0]), "--", *containers.inner_command(spec)],
             {"PATH": RUNTIME_PATH, MARK: spec.cgroup_name},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, outputs[0], 1),
                 (os.POSIX_SPAWN_DUP2, outputs[1], 2),
                 # Onto itself: that makes a descriptor inheritable.
-                *[(os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in (options, *inherited)],
+                *[(os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in inherited],
             ],
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT),

@@ -39,19 +39,25 @@ def trial(cgroup: cgroups.Cgroup) -> str:
     """Make, limit, enter and remove `cgroup`; empty when all of it worked, else what did not."""
     try:
         cgroup.make(TRIAL)
-        child = os.fork()
-        if child == 0:
-            try:
-                cgroup.take_in(0)
-            except OSError as error:
-                os._exit(error.errno or 255)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        reader, writer = os.pipe()
+        with cgroup.inside():
+            child = os.fork()
+            if child == 0:
+                os.close(writer)
+                os.read(reader, 1)
+                os._exit(0)
+        try:
+            cgroup.take_in(child)
+            members = cgroup.members()
+        finally:
+            os.close(reader)
+            os.close(writer)
+            os.waitpid(child, 0)
         cgroup.kill()
         cgroup.remove()
     except OSError as error:
         return f"{error.filename or 'cgroup'}: {error.strerror}"
-    return f"a process cannot enter: {os.strerror(code)}" if code else ""
+    return "" if child in members else f"a process was moved in and {members} are there"
 
 
 def _detect_v1(parent: str, root: str) -> Choice:

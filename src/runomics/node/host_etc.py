@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 import zlib
+from collections.abc import Mapping
 
 from . import volume
 
@@ -28,25 +29,44 @@ VISIBLE = ("/usr/", "/nix/store/")
 HOSTS = "hosts"
 
 
-def names(etc: str, more: tuple[str, ...] = ()) -> list[str]:
-    """The pieces that this host has, sorted."""
+LOOK_SECONDS = 1.0
+"""For so long the launcher's last look is taken for the present state: a look costs a twentieth of a task."""
+
+Look = Mapping[str, tuple[int, str]]
+"""Name of a piece → its time of modification in ns, and all that tells one state of it from another."""
+
+_last: tuple[float, Look] | None = None
+
+
+def look(etc: str = "/etc") -> Look:
+    """The pieces that this host has, and how they look."""
+    found = {}
     by_prefix = [name for name in os.listdir(etc) if name.startswith(PREFIXES)]
-    return sorted(name for name in {*NAMES, *more, *by_prefix} if os.path.exists(f"{etc}/{name}"))
+    for name in sorted({*NAMES, *NETWORK_NAMES, *by_prefix}):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(f"{etc}/{name}")
+            text = f"{name} {status.st_ino} {status.st_mode} {status.st_size} {status.st_mtime_ns}"
+            found[name] = (status.st_mtime_ns, text)
+    return found
 
 
-def snapshot(directory: str, hosts: str, *, more: tuple[str, ...] = (), etc: str = "/etc") -> str:
-    """The path of a snapshot of `etc` as it is now, with `hosts` as its /etc/hosts; below `directory`, made when it is missing.
+def recent_look(now: float) -> Look:
+    """How the host's /etc looks, or looked at most LOOK_SECONDS before `now` (of the monotonic clock) to this process or its launcher."""
+    global _last
+    if _last is None or now > _last[0] + LOOK_SECONDS:
+        _last = (now, look())
+    return _last[1]
+
+
+def snapshot(directory: str, hosts: str, looks: Look, *, network: bool = False, etc: str = "/etc") -> str:
+    """The path of a snapshot of `etc` that looks so, with `hosts` as its /etc/hosts; below `directory`, made when it is missing.
 
     Its time of modification is that of its last use.
     """
-    pieces = names(etc, more)
-    looks = [hosts]
-    newest_ns = 0
-    for name in pieces:
-        status = os.stat(f"{etc}/{name}")
-        looks.append(f"{name} {status.st_ino} {status.st_mode} {status.st_size} {status.st_mtime_ns}")
-        newest_ns = max(newest_ns, status.st_mtime_ns)
-    path = f"{directory}/{newest_ns:x}-{zlib.crc32(chr(10).join(looks).encode()):08x}"
+    pieces = [name for name in looks if network or name not in NETWORK_NAMES]
+    newest_ns = max((looks[name][0] for name in pieces), default=0)
+    text = "\n".join([hosts, *(looks[name][1] for name in pieces)])
+    path = f"{directory}/{newest_ns:x}-{zlib.crc32(text.encode()):08x}"
     try:
         os.utime(path)
     except FileNotFoundError:

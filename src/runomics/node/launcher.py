@@ -16,10 +16,11 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import NoReturn
 
-from . import claim, linux, mount_view, supervisor
+from . import claim, host_etc, linux, mount_view, supervisor
 from .mount_view import Namespaces
 
 PACKET_BYTES = 65536
@@ -71,6 +72,8 @@ def _launch(
     request: dict[str, str], server: socket.socket, own: tuple[int, int], namespaces: Namespaces | None
 ) -> dict[str, str | int]:
     """Fork a supervisor; the answer to the request. Its signals are blocked before it exists, so none can hit it unprepared."""
+    with contextlib.suppress(OSError):  # a supervisor that looks itself can tell whose fault it is
+        host_etc.recent_look(time.monotonic())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WATCHED)
     try:
         pid = os.fork()
@@ -89,13 +92,12 @@ def _become_supervisor(
     code = 1
     try:
         os.setsid()
+        # The launcher's handler of SIGCHLD stays: the signal is blocked for good, and what is executed starts without it.
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
         server.close()
         os.close(own[0])
         os.close(own[1])
-        code = supervisor.main(directory, namespaces)
+        code = supervisor.supervise(directory, namespaces)
     except BaseException:
         traceback.print_exc()
     finally:

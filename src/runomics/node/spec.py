@@ -57,8 +57,8 @@ def read(directory: str) -> Spec:
     """
     path = directory + "/spec.json"
     try:
-        with open(path) as file:
-            document = json.load(file)
+        with open(path, "rb", buffering=0) as file:
+            document = json.loads(file.read().decode())
         if document["format"] != FORMAT:
             raise SpecUnreadable(f"{path} has format {document['format']!r}; this node knows {FORMAT}")
         return _spec(document)

@@ -31,12 +31,17 @@ REAP_SECONDS = 30.0
 NO_COMMAND = "bwrap: execvp "
 
 
-def main(directory: str, namespaces: Namespaces | None = None) -> int:
+def main(directory: str) -> int:
+    """Supervise the attempt in `directory` without a launcher."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    return supervise(directory, None)
+
+
+def supervise(directory: str, namespaces: Namespaces | None) -> int:
     """Supervise the attempt in `directory`, or sweep after a dead supervisor, or leave when a living one has it.
 
-    `namespaces` are the launcher's, if it has any.
+    The WATCHED signals are blocked. `namespaces` are the launcher's, if it has any.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     log = os.open(directory + "/runtime.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -112,7 +117,7 @@ class Attempt:
         with mount_view.entered(self._namespaces, spec):
             root = volume.open_volume(spec.volume)
             try:
-                container = ContainerProcess(self._directory, spec, root)
+                container = ContainerProcess(self._directory, spec, self._cgroup, root)
             finally:
                 os.close(root)
         try:

@@ -81,13 +81,15 @@ def remove_leftovers(directory: str, spec: Spec) -> None:
             volume.remove_scratch(root, spec.scratch)
         finally:
             os.close(root)
-        own = volume.open_volume(directory)
-        try:
+        if spec.rootfs is not None:
             with contextlib.suppress(FileNotFoundError):
-                os.rmdir(ROOTFS, dir_fd=own)
-            volume.remove_tree(own, HOST_ETC)
-        finally:
-            os.close(own)
+                os.rmdir(f"{directory}/{ROOTFS}")
+        if spec.host_etc is None:
+            own = volume.open_volume(directory)
+            try:
+                volume.remove_tree(own, HOST_ETC)
+            finally:
+                os.close(own)
     except OSError:
         records.complain()
 

@@ -122,7 +122,7 @@ def remove_tree(parent: int, name: str) -> None:
     Raises:
         OSError: something could not be removed, or entries kept appearing.
     """
-    if _unlink(parent, name):
+    if _remove_empty(parent, name) or _unlink(parent, name):
         return
     try:
         top = _open_writable(parent, name)
@@ -137,7 +137,7 @@ def remove_tree(parent: int, name: str) -> None:
             if removed > MAX_ENTRIES_REMOVED:
                 raise OSError(f"{name}: entries keep appearing while it is removed")
             for directory in directories:
-                if _unlink(top, directory):
+                if _remove_empty(top, directory) or _unlink(top, directory):
                     continue
                 below = _open_writable(top, directory)
                 try:
@@ -169,6 +169,17 @@ def _rename_up(directory: int, name: str, top: int, target: str) -> None:
     except PermissionError:
         os.close(_open_writable(directory, name))
         os.rename(name, target, src_dir_fd=directory, dst_dir_fd=top)
+
+
+def _remove_empty(directory: int, name: str) -> bool:
+    """Whether `name` was an empty directory or nothing; it is gone then."""
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _unlink(directory: int, name: str) -> bool:
