@@ -310,6 +310,27 @@ def test_a_closed_runner_leaves_no_cgroup_behind(world: RunnerWorld) -> None:
     world.runner = world.new_runner()
 
 
+def test_a_new_runner_removes_the_empty_cgroups_of_supervisors_long_dead_and_no_others(world: RunnerWorld) -> None:
+    """One that is killed between its result and the removal leaves its cgroup, and nobody sweeps after what has ended."""
+    parent = Path("/sys/fs/cgroup/pids") / CGROUP_PARENT
+    left, fresh, used = (parent / name for name in ("left", "fresh", "used"))
+    for group in (left, fresh, used):
+        group.mkdir(parents=True)
+    sleeper = subprocess.Popen(["sleep", "60"])
+    (used / "cgroup.procs").write_text(str(sleeper.pid))
+    for group in (left, used):
+        os.utime(group, (1, 1))
+    try:
+        world.runner.close()
+        world.runner = world.new_runner()
+        assert [group.exists() for group in (left, fresh, used)] == [False, True, True]
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        fresh.rmdir()
+        used.rmdir()
+
+
 def test_a_runner_that_has_not_begun_says_so(world: RunnerWorld) -> None:
     with pytest.raises(RuntimeError, match="call begin"):
         LocalRunner(world.data).cancel(world.run)

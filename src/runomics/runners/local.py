@@ -33,6 +33,8 @@ SWEEP_SECONDS = 15.0
 DETECT_SECONDS = 30.0
 PROBE_SECONDS = 120.0
 SNAPSHOT_DAYS = 60
+LEFT_CGROUP_SECONDS = 600.0
+"""An empty cgroup of that age is no attempt's: a supervisor enters the one it makes at once."""
 HOST_ETC = "host-etc"
 CGROUPS = Path("/sys/fs/cgroup")
 MEMORY_LEFT_TO_HOST_BYTES = 2 << 30
@@ -82,7 +84,7 @@ class LocalRunner:
         """Write the node archive, choose the cgroup driver, start watching and the launcher."""
         _remove_old_snapshots(self._data / HOST_ETC)
         command = self._command("launch", str(self._data / "runs"))
-        self._chosen()
+        _remove_left_cgroups(self._chosen())
         self._supervision = Supervision(command, self._data / "bin" / "task-launcher.log")
 
     def close(self) -> None:
@@ -186,6 +188,17 @@ def _remove_old_snapshots(directory: Path) -> None:
     for snapshot in directory.iterdir():
         if time.time() - snapshot.stat().st_mtime > SNAPSHOT_DAYS * 86_400:
             shutil.rmtree(snapshot, ignore_errors=True)
+
+
+def _remove_left_cgroups(choice: Mapping[str, str]) -> None:
+    """Remove the cgroups of supervisors that were killed after they had written their result: nobody sweeps after those."""
+    if choice["driver"] not in ("v1", "v2"):
+        return
+    pattern = f"*/{choice['parent']}/*/" if choice["driver"] == "v1" else f"{choice['parent']}/*/"
+    for group in CGROUPS.glob(pattern):
+        with contextlib.suppress(OSError):  # one that holds processes is busy
+            if time.time() - group.stat().st_mtime > LEFT_CGROUP_SECONDS:
+                group.rmdir()
 
 
 def _end_supervisor(process: int) -> None:
