@@ -196,7 +196,7 @@ def measure_batch(runs: int) -> list[Figure]:
         (bucket / "settings.json").write_text(json.dumps(settings))
         return [_batch(server, workflow_id, runs), _killed_batch(server, workflow_id, runs)]
     finally:
-        server.kill()
+        server.stop()
         shutil.rmtree(data, ignore_errors=True)
 
 
