@@ -70,6 +70,7 @@ def run_of(site: Any, workflow_id: str, source: str, output: str, role: str, cli
     found: dict[str, Any] = {}
 
     def ended() -> bool:
+        found.clear()
         found.update(client.get_run(id=run_id))
         return found["status"] in ENDED
 

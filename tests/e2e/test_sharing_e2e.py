@@ -57,6 +57,7 @@ def end_of(client: Any, run_id: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def ended() -> bool:
+        found.clear()
         found.update(client.get_run(id=run_id))
         return found["status"] in ENDED
 
