@@ -156,8 +156,15 @@ class ObjectChanged(Exception):
     """The object is no longer the one that was looked at (another ETag)."""
 
 
+class ObjectsUnreachable(OSError):
+    """The object store does not answer, or says that it cannot now. Later it may."""
+
+
 class ObjectStore(Protocol):
-    """s3:// for the service: a folder, or any S3 endpoint. Synchronous; used from transfer threads, never inside a transaction."""
+    """s3:// for the service: a folder, or any S3 endpoint. Synchronous; used from transfer threads, never inside a transaction.
+
+    Every call may raise ObjectsUnreachable.
+    """
 
     def head(self, uri: str) -> ObjectInfo:
         """Raises: ObjectMissing, ObjectForbidden."""

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from seaweedfs_service import seaweedfs
 from server import Server, wait_until
 from workflows import ENDED, register, start
+
+__all__ = ["seaweedfs"]
 
 SMALL_DISK = {"storage_reserve_gib": 1, "storage_reserve_percent": 0}
 """A test machine's disk may be nearly full."""

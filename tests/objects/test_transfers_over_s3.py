@@ -92,9 +92,10 @@ def test_what_the_service_refuses_has_the_names_of_the_api(seaweedfs: str, run: 
     assert reasons == ["IMPORT_FAILED", "INPUT_URI_NOT_FOUND", "EXPORT_FAILED"]
 
 
-def test_a_service_that_is_away_is_a_service_error(run: Path, tmp_path: Path) -> None:
+def test_a_service_that_stays_away_is_a_service_error(run: Path, tmp_path: Path) -> None:
     objects = made("http://127.0.0.1:9")
-    transfers = Transfers(objects=objects, cache=InputCache(tmp_path / "cache", objects), open_export=resolve_in_volume)
+    cache = InputCache(tmp_path / "cache", objects)
+    transfers = Transfers(objects=objects, cache=cache, open_export=resolve_in_volume, patience_seconds=0.5)
     (run / "volume/a").write_bytes(b"x")
     imported = wait(lambda done: transfers.import_inputs(run, [parse_input("s3://bucket/k")], done))
     exports = [{"source": "/mnt/workflow/a", "target": "out/a", "directory": False}]

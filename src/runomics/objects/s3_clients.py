@@ -5,6 +5,7 @@ Everything is made at first use: obstore starts threads of its own, which must n
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runomics.ports import ObjectChanged, ObjectForbidden, ObjectMissing
+from runomics.ports import ObjectChanged, ObjectForbidden, ObjectMissing, ObjectsUnreachable
 
 _PARTS_AT_ONCE = 8
+_REFUSED = re.compile(r"status code: 4(?!29)")
+"""An answer of the service that another try would get again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +190,13 @@ def _of_obstore(error: Exception, uri: str) -> Exception | None:
     if isinstance(error, exceptions.PreconditionError):
         return ObjectChanged(f"{uri} is no longer the object that was looked at")
     if isinstance(error, exceptions.BaseError):
-        return OSError(f"{uri}: {str(error).splitlines()[0]}")
+        text = str(error).splitlines()[0]
+        return (OSError if _REFUSED.search(text) else ObjectsUnreachable)(f"{uri}: {text}")
     return None
 
 
 def _of_botocore(error: Exception, uri: str) -> Exception | None:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  (loaded by now, if the error is its)
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # noqa: PLC0415  (loaded by now, if the error is its)
 
     if isinstance(error, ClientError):
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -202,7 +206,10 @@ def _of_botocore(error: Exception, uri: str) -> Exception | None:
             403: lambda: ObjectForbidden(f"access to {uri} is denied"),
             412: lambda: ObjectChanged(f"{uri} is no longer the object that was looked at"),
         }
-        return by_status.get(status, lambda: OSError(f"{uri}: {error}"))()
+        kind = ObjectsUnreachable if status >= 500 or status == 429 else OSError
+        return by_status.get(status, lambda: kind(f"{uri}: {error}"))()
+    if isinstance(error, HTTPClientError):
+        return ObjectsUnreachable(f"{uri}: {error}")
     if isinstance(error, BotoCoreError):
         return OSError(f"{uri}: {error}")
     return None

@@ -7,6 +7,7 @@ already is recognised): see docs/dev/data-movement.md.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.transfer_export import Exported, ExportJob, OpenExport, OutputDelivery, upload_log
 from runomics.scheduler.transfer_import import Imported, InputStaging
 from runomics.scheduler.transfer_lanes import Lanes
-from runomics.scheduler.transfer_work import Check, Meter, Work, export_failure
+from runomics.scheduler.transfer_work import PATIENCE_SECONDS, Absence, Check, Meter, Work, export_failure, patiently
 
 __all__ = ["ExportJob", "Exported", "Imported", "Progress", "Transfers"]
 
@@ -41,13 +42,24 @@ class Transfers:
 
     `objects` of a call is what the run may touch (scheduler.object_access); without it the one of the constructor counts.
     `open_export` opens a path that an engine named, inside the run's volume and inputs, for reading and without ever
-    blocking. Callbacks come once, on a transfer thread; they must be short.
+    blocking. Callbacks come once, on a transfer thread; they must be short. A store that cannot be reached is waited for so long
+    with each request.
     """
 
-    def __init__(self, *, objects: ObjectStore, cache: InputCache, open_export: OpenExport, threads: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        objects: ObjectStore,
+        cache: InputCache,
+        open_export: OpenExport,
+        threads: int = 8,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._objects = objects
         self._cache = cache
         self._open_export = open_export
+        self._patience_seconds = patience_seconds
+        self._closing = threading.Event()
         self._lanes = Lanes(threads)
         self._lock = threading.Lock()
         self._active: dict[tuple[Path, str], Work[Any]] = {}
@@ -151,7 +163,11 @@ class Transfers:
 
         def act() -> None:
             try:
-                data = (objects or self._objects).read_bytes(uri, limit_bytes)
+                data = patiently(
+                    lambda: (objects or self._objects).read_bytes(uri, limit_bytes),
+                    Absence(time.monotonic() + self._patience_seconds),
+                    lambda seconds: not self._closing.wait(seconds),
+                )
             except (ObjectMissing, ObjectForbidden, ValueError, OSError) as error:
                 on_done(None, f"{uri} cannot be read: {error}")
                 return
@@ -164,7 +180,7 @@ class Transfers:
     ) -> None:
         work: Work[Exported] | None = self._begin(run_directory, f"store {uri}", on_done)
         if work is not None:
-            self._lanes.submit(run_directory, lambda: work.end(_stored(name, uri, act)))
+            self._lanes.submit(run_directory, lambda: work.end(_stored(name, uri, lambda: work.patiently(act))))
 
     # ---- all of a run --------------------------------------------------------------------------------------------
 
@@ -196,6 +212,7 @@ class Transfers:
 
     def close(self) -> None:
         """Begin nothing more: the server is going down. What is half done is done again by the next."""
+        self._closing.set()
         with self._lock:
             works = list(self._active.values())
         for work in works:
@@ -214,7 +231,7 @@ class Transfers:
                     meter.start_over(name)
                 while len(self._meters) > _METERS:
                     self._meters.popitem(last=False)
-                fresh: Work[Any] = Work(self._lanes, run_directory, meter)
+                fresh: Work[Any] = Work(self._lanes, run_directory, meter, self._patience_seconds)
                 self._active[key] = fresh
         if work is not None:
             work.when_done(on_done)

@@ -20,7 +20,7 @@ import orjson
 
 from runomics.domain import failures
 from runomics.domain.inputs import split_s3
-from runomics.ports import ObjectForbidden, ObjectInfo, ObjectMissing, ObjectStore
+from runomics.ports import ObjectForbidden, ObjectInfo, ObjectMissing, ObjectStore, ObjectsUnreachable
 from runomics.scheduler.input_cache import GivenUp
 from runomics.scheduler.transfer_lanes import Batch
 from runomics.scheduler.transfer_work import Check, Failure, Work, export_failure
@@ -101,7 +101,7 @@ class OutputDelivery:
         """Find every file first: an output that cannot be had fails the export before anything is stored."""
         batch = Batch(self._work.lanes, self._work.run_directory, self._finish)
         try:
-            failure = (self._check() if self._check is not None else None) or self._no_bucket()
+            failure = (self._check() if self._check is not None else None) or self._work.patiently(self._no_bucket)
             if failure is not None:
                 self._work.fail(-1, failure)
             else:
@@ -220,7 +220,7 @@ class OutputDelivery:
             if self._has(source.uri, status):
                 self._count(status.st_size)
                 return
-            info = self._objects.upload(descriptor, source.uri, self._keep_on_and_count)
+            info = self._work.patiently(partial(self._upload, descriptor, source.uri))
             self._stored.add(info, status)
         except GivenUp:
             return
@@ -229,19 +229,30 @@ class OutputDelivery:
         finally:
             os.close(descriptor)
 
+    def _upload(self, descriptor: int, uri: str) -> ObjectInfo:
+        counted = 0
+
+        def count(size: int) -> None:
+            nonlocal counted
+            self._work.keep_on()
+            counted += size
+            self._count(size)
+
+        try:
+            return self._objects.upload(descriptor, uri, count)
+        except ObjectsUnreachable:
+            self._count(-counted)
+            raise
+
     def _has(self, uri: str, status: os.stat_result) -> bool:
         """Whether the store has the object as an earlier, interrupted export left it."""
         known = self._stored.get(uri, status)
         if known is None:
             return False
         try:
-            return self._objects.head(uri) == known
+            return self._work.patiently(partial(self._objects.head, uri)) == known
         except ObjectMissing:
             return False
-
-    def _keep_on_and_count(self, count: int) -> None:
-        self._work.keep_on()
-        self._count(count)
 
     def _count(self, count: int) -> None:
         with self._work.lock:
@@ -255,9 +266,11 @@ class OutputDelivery:
             if self._job.outputs is not None and not self._work.is_over():
                 outputs = _with_uris(self._job.outputs, self._base, self._uris)
                 text = orjson.dumps(outputs, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-                self._objects.upload_bytes(text, f"{self._base}/logs/outputs.json")
+                document = f"{self._base}/logs/outputs.json"
+                self._work.patiently(partial(self._objects.upload_bytes, text, document))
             if self._job.engine_log is not None and not self._work.is_over():
-                upload_log(self._objects, self._job.engine_log, f"{self._base}/logs/engine.log")
+                engine_log, uri = self._job.engine_log, f"{self._base}/logs/engine.log"
+                self._work.patiently(partial(upload_log, self._objects, engine_log, uri))
         except Exception as error:
             self._work.fail(len(self._job.exports), export_failure("logs", f"{self._base}/logs/", error))
         failure = self._work.failure()

@@ -13,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import structlog
+
 from runomics.domain.inputs import INPUTS_ROOT, InputUri, split_s3, staged_path
-from runomics.ports import ObjectChanged, ObjectForbidden, ObjectInfo, ObjectMissing, ObjectStore
+from runomics.ports import ObjectChanged, ObjectForbidden, ObjectInfo, ObjectMissing, ObjectStore, ObjectsUnreachable
 from runomics.scheduler.input_cache import CachedFile, GivenUp, InputCache
 from runomics.scheduler.transfer_lanes import Batch
-from runomics.scheduler.transfer_work import Check, Failure, Work, import_failure
+from runomics.scheduler.transfer_work import Absence, Check, Failure, Work, import_failure
+
+log = structlog.get_logger()
 
 _IN_THE_WAY = (NotADirectoryError, IsADirectoryError, FileExistsError)
 
@@ -71,7 +75,7 @@ class InputStaging:
     def _look(self) -> None:
         batch = Batch(self._work.lanes, self._work.run_directory, self._fetch)
         try:
-            failure = self._check() if self._check is not None else None
+            failure = None if self._check is None else self._work.patiently(self._check)
             if failure is not None:
                 self._work.fail(-1, failure)
             self._inputs.mkdir(exist_ok=True)
@@ -87,7 +91,7 @@ class InputStaging:
             return
         uri = wanted.uri
         try:
-            wanted.infos = self._find(uri)
+            wanted.infos = self._work.patiently(partial(self._find, uri))
             expected = self._expected.get(uri.uri)
             if expected is not None and expected != _digest(wanted):
                 raise ObjectChanged(f"it had {expected}, now it has {_digest(wanted)}")
@@ -130,8 +134,9 @@ class InputStaging:
                     batch.add(partial(self._fetch_one, wanted, info, batch))
         batch.release()
 
-    def _fetch_one(self, wanted: _Wanted, info: ObjectInfo, batch: Batch) -> None:
-        if self._work.is_over():
+    def _fetch_one(self, wanted: _Wanted, info: ObjectInfo, batch: Batch, absence: Absence | None = None) -> None:
+        """`absence`: what is known of a store that could not be reached; then this waits a while first."""
+        if self._work.is_over() or (absence is not None and not self._work.pause(absence.pause_seconds)):
             return
         batch.hold()
         counted = 0
@@ -148,6 +153,10 @@ class InputStaging:
                 if isinstance(result, GivenUp):
                     if not self._work.is_over():
                         batch.add(partial(self._fetch_one, wanted, info, batch))
+                elif isinstance(result, ObjectsUnreachable) and (more := (absence or self._work.absence()).longer()):
+                    log.warning("transfer.store_unreachable", error=str(result))
+                    self._count(-counted)
+                    batch.add(partial(self._fetch_one, wanted, info, batch, more))
                 elif isinstance(result, BaseException):
                     self._work.fail(wanted.place, import_failure(info.uri, result))
                 else:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from runomics.ports import ObjectChanged, ObjectForbidden, ObjectMissing
+import structlog
+
+from runomics.ports import ObjectChanged, ObjectForbidden, ObjectMissing, ObjectsUnreachable
 from runomics.scheduler.input_cache import GivenUp
 from runomics.scheduler.transfer_lanes import Lanes
+
+log = structlog.get_logger()
 
 Failure = tuple[str, str]
 """failureReason and statusMessage."""
@@ -20,7 +25,12 @@ Check = Callable[[], Failure | None]
 """Asked once, on a transfer thread, before anything moves; a failure ends the work."""
 
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
+PATIENCE_SECONDS = 120.0
+"""How long a store that cannot be reached is waited for, from each request on."""
+
+LONGEST_PAUSE_SECONDS = 5.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -44,7 +54,9 @@ class Meter:
 class Work(Generic[Result]):
     """The state of one import or export. Its callbacks are called once, unless it is given up before."""
 
-    def __init__(self, lanes: Lanes, run_directory: Path, meter: Meter) -> None:
+    def __init__(
+        self, lanes: Lanes, run_directory: Path, meter: Meter, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self.lanes = lanes
         self.run_directory = run_directory
         self.meter = meter
@@ -52,6 +64,8 @@ class Work(Generic[Result]):
         self._callbacks: list[Callable[[Result], None]] = []
         self._failures: dict[int, Failure] = {}
         self._given_up = False
+        self._over = threading.Event()
+        self._patience_seconds = patience_seconds
         self._result: Result | None = None
 
     def when_done(self, callback: Callable[[Result], None]) -> None:
@@ -76,11 +90,13 @@ class Work(Generic[Result]):
         """Nobody wants the result any more: no callback, and nothing more is begun."""
         with self.lock:
             self._given_up = True
+            self._over.set()
 
     def fail(self, place: int, failure: Failure) -> None:
         """Record a failure of the `place`-th thing to do. The first place is what is told."""
         with self.lock:
             self._failures.setdefault(place, failure)
+            self._over.set()
 
     def failure(self) -> Failure | None:
         """The failure to tell, if any."""
@@ -96,6 +112,49 @@ class Work(Generic[Result]):
         """Raises: GivenUp, when `is_over`. Called between pieces of a transfer."""
         if self.is_over():
             raise GivenUp
+
+    def pause(self, seconds: float) -> bool:
+        """Wait so long; at once False when there is no point in going on."""
+        return not self._over.wait(seconds)
+
+    def patiently(self, act: Callable[[], Answer]) -> Answer:
+        """What `act` answers, tried again while the object store cannot be reached.
+
+        Raises:
+            ObjectsUnreachable: for too long, or there is no point in going on. What `act` raises.
+        """
+        return patiently(act, self.absence(), self.pause)
+
+    def absence(self) -> Absence:
+        """What to think of a store that begins to be out of reach."""
+        return Absence(time.monotonic() + self._patience_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A store that could not be reached: until when it is waited for (monotonic seconds), and how long before the next try."""
+
+    until: float
+    pause_seconds: float = 0.25
+
+    def longer(self) -> Absence | None:
+        """After another try in vain; None when that was the last."""
+        if time.monotonic() >= self.until:
+            return None
+        return replace(self, pause_seconds=min(self.pause_seconds * 2, LONGEST_PAUSE_SECONDS))
+
+
+def patiently(act: Callable[[], Answer], absence: Absence, pause: Callable[[float], bool]) -> Answer:
+    """As `Work.patiently`; `pause(seconds)` waits and says whether to go on."""
+    left: Absence | None = absence
+    while True:
+        try:
+            return act()
+        except ObjectsUnreachable as error:
+            log.warning("transfer.store_unreachable", error=str(error))
+            if left is None or not pause(left.pause_seconds):
+                raise
+        left = left.longer()
 
 
 def import_failure(uri: str, error: BaseException) -> Failure:
