@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
 import subprocess
@@ -58,6 +60,10 @@ class Site:
     def run(self, text: str, *, seconds: float = 60, **more: Any) -> dict[str, Any]:
         """Register and run a WDL text to its end, whatever that is."""
         return self.end_of(self.start(self.register(text), **more), seconds)
+
+    def check_released(self) -> None:
+        """A stopped server without open runs holds nothing of the machine: no process, mount, loop device or cgroup."""
+        assert wait_until(lambda: not held(self.data), 15, every_seconds=0.05), held(self.data)
 
     def object(self, uri: str) -> Path:
         """Where an s3:// URI of the folder store lies."""
@@ -152,4 +158,20 @@ def stop_everything(site: Site) -> None:
             client.cancel_run(id=run_id)
             site.end_of(run_id, 30)
     server.stop()
-    shutil.rmtree(site.data, ignore_errors=True)
+    site.check_released()
+    shutil.rmtree(site.data)
+
+
+def held(data: Path) -> list[str]:
+    """What still has to do with DATA."""
+    name = str(data)
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
+    listed = subprocess.run(["losetup", "-n", "-O", "NAME,BACK-FILE"], capture_output=True, text=True, check=False)
+    found += [line for line in listed.stdout.splitlines() if name in line]
+    parent = f"runomics-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{parent}")]
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            found += [f"{process.name} {command}"] if name in command else []
+    return found

@@ -93,9 +93,7 @@ class LocalRunner:
             return
         self._supervision.close()
         if self._chosen()["driver"] == "v1":
-            for parent in CGROUPS.glob(f"*/{self._cgroup_parent}"):
-                with contextlib.suppress(OSError):  # tasks that go on keep it
-                    parent.rmdir()
+            _remove_cgroups(self._cgroup_parent)
 
     def prepare(self, task_directory: Path, spec: Mapping[str, Any]) -> None:
         """Write the attempt's spec.json: `spec`, and what is this runner's to say. May be repeated."""
@@ -156,7 +154,10 @@ class LocalRunner:
         """Try containers, overlays and limits on this host, for `doctor`."""
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = self._command("probe", self._cgroup_parent, str(self._bwrap), str(self._data))
-        findings = ask_node(command, PROBE_SECONDS)
+        try:
+            findings = ask_node(command, PROBE_SECONDS)
+        finally:
+            _remove_cgroups(self._cgroup_parent)
         return [Finding(**finding) for finding in findings]
 
     @property
@@ -179,6 +180,13 @@ class LocalRunner:
                 self._choice = ask_node(self._command("detect", self._cgroup_parent), DETECT_SECONDS)
                 log.info("runners.cgroup_driver_chosen", **self._choice)
             return self._choice
+
+
+def _remove_cgroups(parent: str) -> None:
+    """Remove the parent's groups, in whatever hierarchies there are; tasks that go on keep theirs."""
+    for group in (*CGROUPS.glob(f"*/{parent}"), CGROUPS / parent):
+        with contextlib.suppress(OSError):
+            group.rmdir()
 
 
 def _remove_old_snapshots(directory: Path) -> None:
