@@ -350,3 +350,10 @@ def test_kill_from_a_callback_is_refused_and_not_waited_for(world: RunnerWorld) 
     world.runner.start(world.prepare("true"), lambda directory, started_ms: None, on_end)
     assert done.wait(20)
     assert ["callback" in answer for answer in answers] == [True]
+
+
+@pytest.mark.needs("root", "cgroup", "bwrap")
+def test_a_probe_leaves_no_cgroup(short_path: Path) -> None:
+    parent = f"runomics-probe-{os.getpid()}"
+    assert LocalRunner(short_path, cgroup_parent=parent).probe()
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{parent}")) == []
