@@ -94,12 +94,14 @@ class Machinery:
             now_ms=clock.now_ms,
         )
         logs = UnfailingLogs(self.logs)
+        seccomp_program = data / "seccomp.bpf"
+        seccomp.write_program(seccomp_program)
         self._runner = LocalRunner(
             data,
             cgroup_parent=f"runomics-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}",
             cpus=cpus,
             memory_bytes=int(memory_gib * GIB),
-            seccomp_program=_seccomp_file(data),
+            seccomp_program=seccomp_program,
         )
         self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
         self.transfers = Transfers(
@@ -260,13 +262,6 @@ def _webhook_sink(webhook: Webhook, *, region: str, clock: Clock) -> EventSink:
     from runomics.events.webhook import WebhookSink  # noqa: PLC0415
 
     return WebhookSink(webhook, region=region, now_ms=clock.now_ms)
-
-
-def _seccomp_file(data: Path) -> Path:
-    """The compiled filter that every task's sandbox gets."""
-    file = data / "seccomp.bpf"
-    file.write_bytes(seccomp.program_bytes())
-    return file
 
 
 def _reserve_bytes(settings: Settings) -> int:

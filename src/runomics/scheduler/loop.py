@@ -29,8 +29,6 @@ log = structlog.get_logger()
 
 PENDING_LOOKED_AT = 200
 PENDING_PER_PLACE = 4
-SANDBOX_SLOTS = 65_535
-"""The last of the 65,536 user ids is for inspections."""
 AGAIN_MS = 1_000
 IDLE_SECONDS = 600.0
 """How long the clockwork sleeps when it is neither woken nor has a timer."""
@@ -322,7 +320,9 @@ class Scheduler:
             run = run_rows.load_run(tx, run_id)
             if run is None or run.status is not RunStatus.PENDING or run.cancel_wished_ms is not None:
                 return False
-            slot = _free_slot(run_rows.used_sandbox_slots(tx))
+            slot = run_rows.free_sandbox_slot(tx)
+            if slot is None:
+                raise RuntimeError("all sandbox user ids are in use")
             return run_rows.apply_run(tx, run, advance(run.state, Admitted()), now_ms=now_ms, sandbox_slot=slot)
 
         if self._store.write(unit):
@@ -352,14 +352,6 @@ def _group_use(tx: Tx, group_id: int) -> tuple[GroupLimits | None, int]:
     """The limits of a group, and how many of its runs are active."""
     group = group_rows.load_group(tx, group_id)
     return (None, 0) if group is None else (group.limits, group_rows.count_active_runs(tx, group_id))
-
-
-def _free_slot(used: set[int]) -> int:
-    """The lowest free one: a slot belongs to a run until its volume is gone."""
-    for slot in range(SANDBOX_SLOTS):
-        if slot not in used:
-            return slot
-    raise RuntimeError("all sandbox user ids are in use")
 
 
 def runs_left(tx: Tx) -> list[int]:

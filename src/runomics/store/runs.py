@@ -20,8 +20,8 @@ from runomics.store.guard import require_known, update_guarded
 from runomics.store.pages import Listing, page
 from runomics.store.transaction import Tx
 
-SANDBOX_SLOTS = 65536
-"""Uids of the range that sandboxes use."""
+SANDBOX_SLOTS = 65_535
+"""User ids that runs may have. The last of the 65,536 is for inspections."""
 DROPPED_AT_ONCE = 10
 """Runs that one new run takes the place of at most: more than one, so that an account with too many comes down to its quota."""
 TASKS_PER_DELETE = 1000
