@@ -24,7 +24,7 @@ from typing import Any
 
 import structlog
 
-from runomics.engines import claim
+from runomics.engines import claim, installed
 from runomics.engines.launcher_process import LauncherProcess
 from runomics.ports import EngineResult, Inspection, ProcessRef
 
@@ -36,11 +36,6 @@ _MOST_PARSED_BYTES = 64 << 20
 _PARSED_NAME = re.compile(r"parsed-[a-z]+-[0-9.]+-[0-9a-f]{16}")
 _RESULT_FORMATS = (1,)
 _LAUNCHER_PATIENCE_SECONDS = 120.0
-_ENGINES = {
-    "WDL": "",
-    "CWL": "CWL is not part of this version",
-    "NEXTFLOW": "Nextflow is not part of this version",
-}
 
 
 @dataclass(slots=True)
@@ -114,7 +109,7 @@ class ForkedEngineHost:
 
     def engines(self) -> Mapping[str, str]:
         """See ports.EngineHost."""
-        return dict(_ENGINES)
+        return installed.engines()
 
     def start(self, run_directory: Path, on_end: Callable[[Path], None]) -> None:
         """See ports.EngineHost. Raises: OSError, ValueError when plan.json cannot be read."""
@@ -145,7 +140,7 @@ class ForkedEngineHost:
 
     def inspect(self, engine: str, tree: Path, main: str, timeout_seconds: float) -> Inspection:
         """See ports.EngineHost. The time spent waiting for the launcher to be warm does not count."""
-        missing = _ENGINES.get(engine, f"{engine} is no engine of this server")
+        missing = installed.engines().get(engine, f"{engine} is no engine of this server")
         if missing:
             return Inspection(
                 engine=engine, main=main, failure=f"engine {engine} is not installed on this server: {missing}"

@@ -16,19 +16,17 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 from runomics.engines import outcome as outcomes
 from runomics.engines import plan as plans
 from runomics.engines.gateway_client import Gateway, GatewayLost
+from runomics.engines.language import AlreadyBegan, Engine
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
-from runomics.engines.wdl import host as wdl_host
-from runomics.engines.wdl import inspect as wdl_inspect
-from runomics.engines.wdl import parsed as wdl_parsed
+from runomics.engines.wdl.engine import ENGINE as WDL
 from runomics.sandbox import linux, rights, tree
 
 NO_ROOM_SECONDS = 1.0
@@ -51,26 +49,13 @@ class StopRequest:
         self.requested = True
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """One language: what the launcher warms, what a run process calls."""
-
-    version: str
-    run: Callable[[Plan, Gateway, StopRequest, bytes | None], Outcome]
-    inspect: Callable[[str, str], tuple[Mapping[str, Any], bytes | None]]
-    kept_name: Callable[[str], str]
-
-
-ENGINES: Mapping[str, Engine] = {
-    "WDL": Engine(
-        version=wdl_host.VERSION, run=wdl_host.run, inspect=wdl_inspect.inspect, kept_name=wdl_parsed.file_name
-    ),
-}
+ENGINES: Mapping[str, Engine] = {"WDL": WDL}
 
 
 def warm() -> None:
     """Do in the launcher, once, what every engine would do first."""
-    wdl_host.warm()
+    for engine in ENGINES.values():
+        engine.warm()
 
 
 def claim(run_directory: str, incarnation: int) -> bool:
@@ -108,7 +93,9 @@ def run(plan_path: str) -> int:
     try:
         kept = None if engine is None else _kept(plan.definition, engine.kept_name(plan.main))
         _prepare_engine_directory(plan.engine_directory, uid=plan.uid, gid=plan.gid, rootless=plan.rootless)
-        tree.build(_run_tree(plan), after_pivot=lambda: inside.move(tree.ENGINE))
+        tree.build(
+            _run_tree(plan, () if engine is None else engine.shown()), after_pivot=lambda: inside.move(tree.ENGINE)
+        )
         rights.drop(uid=plan.uid, gid=plan.gid, rootless=plan.rootless, limits=rights.Limits())
         _settle(dict(plan.environment))
         if engine is None:
@@ -121,7 +108,7 @@ def run(plan_path: str) -> int:
             patience_seconds=plan.gateway_patience_seconds,
         )
         ended = engine.run(plan, gateway, stop, kept)
-    except (GatewayLost, wdl_host.AlreadyBegan) as error:
+    except (GatewayLost, AlreadyBegan) as error:
         sys.stderr.write(f"leaving without a result: {error}\n")
         return 1
     except BaseException as error:
@@ -150,6 +137,7 @@ def inspect(request_path: str) -> int:
     """The whole of an inspection process; leaves interface.json, or nothing when it was cut short."""
     with open(request_path, encoding="utf-8") as file:
         request = json.load(file)
+    engine = ENGINES[request["engine"]]
     uid, gid, rootless = request["uid"], request["gid"], request["rootless"]
     _log_to(request["log"])
     linux.set_process_name("inspect")
@@ -160,6 +148,7 @@ def inspect(request_path: str) -> int:
         uid=uid,
         gid=gid,
         definition=request["definition"],
+        shown=engine.shown(),
     )
     tree.build(shown)
     limits = rights.Limits(
@@ -171,7 +160,6 @@ def inspect(request_path: str) -> int:
     )
     rights.drop(uid=uid, gid=gid, rootless=rootless, limits=limits, capabilities=0)
     _settle({})
-    engine = ENGINES[request["engine"]]
     found, kept = engine.inspect(tree.DEFINITION, request["main"])
     if kept is not None:
         with open(f"{tree.ENGINE}/{engine.kept_name(request['main'])}", "wb") as file:
@@ -199,7 +187,7 @@ class _Place:
         self.directory = directory
 
 
-def _run_tree(plan: Plan) -> tree.Tree:
+def _run_tree(plan: Plan, shown: Sequence[str]) -> tree.Tree:
     return tree.Tree(
         base=plan.base,
         engine=plan.engine_directory,
@@ -209,6 +197,7 @@ def _run_tree(plan: Plan) -> tree.Tree:
         definition=plan.definition,
         inputs=plan.inputs,
         gateway=plan.gateway,
+        shown=shown,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -53,7 +53,10 @@ _BENEATH = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What the sandbox shows, as host paths. None leaves the place empty. `base` is a mount point that lies above no other path."""
+    """What the sandbox shows, as host paths. None leaves the place empty. `base` is a mount point that lies above no other path.
+
+    `shown` are more files and directories, read-only, at their own paths.
+    """
 
     base: str
     engine: str
@@ -63,6 +66,7 @@ class Tree:
     definition: str | None = None
     inputs: str | None = None
     gateway: str | None = None
+    shown: Sequence[str] = ()
 
 
 def enter_namespaces(*, rootless: bool) -> None:
@@ -107,6 +111,7 @@ def build(tree: Tree, *, after_pivot: Callable[[], None] = lambda: None) -> None
     linux.mount(None, "/", flags=MS_REC | MS_PRIVATE)
     linux.mount("tmpfs", tree.base, filesystem="tmpfs", flags=MS_NOSUID | MS_NODEV, data=f"mode=0755,size={TMP_MIB}m")
     _bind_system(tree.base)
+    _bind_more(tree.base, tree.shown)
     _make_identity(tree)
     _make_devices(tree.base)
     os.mkdir(f"{tree.base}/proc")
@@ -150,6 +155,13 @@ def _bind_system(base: str) -> None:
     for path in _SYSTEM_FILES:
         if os.path.exists(path):
             _bind(os.path.realpath(path), base + path, _READ_ONLY)
+
+
+def _bind_more(base: str, paths: Sequence[str]) -> None:
+    seen = ("/usr", *interpreter_directories())
+    for path in paths:
+        if not any(path == above or path.startswith(f"{above}/") for above in seen) and os.path.exists(path):
+            _bind(path, base + path, _READ_ONLY)
 
 
 def _make_identity(tree: Tree) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import types
 from collections.abc import Generator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import WDL
 import WDL.runtime
@@ -21,6 +21,7 @@ import WDL.runtime.task_container as miniwdl_container
 
 from runomics.engines import outcome as outcomes
 from runomics.engines.gateway_client import Gateway, GatewayLost
+from runomics.engines.language import AlreadyBegan, Stop
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
 from runomics.engines.wdl import container, definition, failures, outputs, parsed, staging
@@ -32,15 +33,7 @@ _DEFINITION = "/mnt/workflow/definition"
 _LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(name)s %(levelname)s %(message)s"
 
 
-class AlreadyBegan(Exception):
-    """This incarnation's working directory exists: it was started before, and the host went down in between."""
-
-
-class _Stop(Protocol):
-    requested: bool
-
-
-def run(plan: Plan, gateway: Gateway, stop: _Stop, kept: bytes | None) -> Outcome:
+def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome:
     """Execute the plan's workflow to its end; `kept` is its parsed form. On the main thread: miniwdl installs signal handlers.
 
     Raises:
@@ -127,7 +120,7 @@ def _raise_if_lost(error: BaseException) -> None:
             raise link
 
 
-def _pass_on_early_stop(stop: _Stop) -> None:
+def _pass_on_early_stop(stop: Stop) -> None:
     """A stop that came before miniwdl listened is said again once it does."""
 
     def plugin(*arguments: Any, **received: Any) -> Generator[dict[str, Any], dict[str, Any], None]:

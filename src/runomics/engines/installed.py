@@ -1,0 +1,22 @@
+"""Which engines this server can run, and why not the others. Runs in the server: it imports no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+
+def _is_there() -> str:
+    return ""
+
+
+_CHECKS: Mapping[str, Callable[[], str]] = {
+    "WDL": _is_there,
+    "CWL": lambda: "CWL is not part of this version",
+    "NEXTFLOW": lambda: "Nextflow is not part of this version",
+}
+"""Engine → why it cannot run here, empty when it can."""
+
+
+def engines() -> Mapping[str, str]:
+    """Every engine of the API with the reason why it cannot run here, empty when it can. Looked at anew each time."""
+    return {name: why_not() for name, why_not in _CHECKS.items()}
