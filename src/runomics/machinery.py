@@ -33,7 +33,8 @@ from runomics.scheduler.register import Register
 from runomics.scheduler.retention import Retention, RetentionPolicy
 from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
-from runomics.scheduler.tasks import TaskPolicy, Tasks
+from runomics.scheduler.task_policy import TaskPolicy
+from runomics.scheduler.tasks import Tasks
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
 from runomics.store import batches, catalog, configurations, groups, runs, shares, versions

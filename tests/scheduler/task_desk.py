@@ -11,7 +11,9 @@ from typing import Any
 from runomics.domain.task import Reason
 from runomics.ports import Pool, StorageType, TaskCapacity, TaskEnd, Usage, Volume
 from runomics.scheduler.submission import Submission
-from runomics.scheduler.tasks import RunPlace, TaskPolicy, Tasks
+from runomics.scheduler.task_attempt import RunPlace
+from runomics.scheduler.task_policy import TaskPolicy
+from runomics.scheduler.tasks import Tasks
 from runomics.store import tasks as task_rows
 from runomics.store.database import SqliteStore
 from runomics.store.tasks import TaskRow

@@ -57,7 +57,8 @@ from runomics.ports import (
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.manifest import manifest_lines
 from runomics.scheduler.object_access import ObjectAccess
-from runomics.scheduler.tasks import RunPlace, Tasks
+from runomics.scheduler.task_attempt import RunPlace
+from runomics.scheduler.tasks import Tasks
 from runomics.scheduler.transfer import Exported, ExportJob, Imported, Transfers
 from runomics.scheduler.transfer_work import export_failure
 from runomics.store import groups as group_rows

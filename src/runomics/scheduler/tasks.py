@@ -7,118 +7,35 @@ row follows, moved without waiting for the commit (task_moves).
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import orjson
 import structlog
 
-from runomics.domain import failures, resources
-from runomics.domain.admission import GroupLimits, Room, WaitingTask
+from runomics.domain import failures
+from runomics.domain.admission import GroupLimits, Room
 from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
 from runomics.ports import Clock, LogStore, RunStorage, TaskEnd, TaskRunner
-from runomics.scheduler.submission import Submission, beneath
+from runomics.scheduler import task_attempt, task_policy, task_spec
+from runomics.scheduler.submission import Submission
+from runomics.scheduler.task_attempt import Attempt, OpenRun, RunPlace
 from runomics.scheduler.task_lines import TaskLines
-from runomics.scheduler.task_moves import AGAIN_SECONDS, TaskMoves
-from runomics.store import tasks as task_rows
-from runomics.store.database import SqliteStore, StoreUnavailable, Tx, next_id
-from runomics.store.tasks import NewTask, TaskRow
+from runomics.scheduler.task_moves import TaskMoves
+from runomics.scheduler.task_policy import GIB, TaskPolicy
+from runomics.scheduler.task_rows import TaskRows
+from runomics.store.database import SqliteStore
+from runomics.store.tasks import TaskRow
 
 log = structlog.get_logger()
-
-GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPolicy:
-    """What an operator decides about tasks. `host_*`: what they may use at once; `oversize`: clamp, fail; `unknown_images`: fail, host."""
-
-    host_cpus: float
-    host_memory_bytes: int
-    oversize: str = "clamp"
-    unknown_images: str = "fail"
-    retries: int = 2
-    grace_seconds: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlace:
-    """What its tasks must know of a run that executes. Paths are the host's."""
-
-    run_id: int
-    run_uuid: str
-    account: str
-    incarnation: int
-    priority: int
-    run_directory: Path
-    definition: Path
-    rootless: bool
-    storage_capacity_gib: int | None
-    environment: Mapping[str, str]
-    keeps_logs: bool
-    group: GroupLimits | None = None
-
-    @property
-    def volume(self) -> Path:
-        return self.run_directory / "volume"
 
 
 class Listener(Protocol):
     """Hears what becomes of submissions; called from any thread, must not block."""
 
     def __call__(self, run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    place: RunPlace
-    attempts: dict[tuple[str, int], _Attempt] = field(default_factory=dict)
-    unsettled: int = 0
-    stopping: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """One try of one submission. `row` mirrors the database's."""
-
-    run: _Run
-    row: TaskRow
-    submission: Submission | None
-    directory: Path
-    cpus: float
-    memory_bytes: int
-    since_ms: int
-    status_is_running: bool = False
-    holds_room: bool = False
-    end: TaskEnd | None = None
-    settled: bool = False
-    outputs: tuple[str, str] | None = None
-
-    @property
-    def place(self) -> RunPlace:
-        return self.run.place
-
-    @property
-    def group_id(self) -> int | None:
-        return None if self.place.group is None else self.place.group.group_id
-
-    @property
-    def waiting(self) -> WaitingTask:
-        return WaitingTask(
-            task_id=self.row.id,
-            run_id=self.place.run_id,
-            priority=self.place.priority,
-            cpus=self.cpus,
-            memory_bytes=self.memory_bytes,
-            since_ms=self.since_ms,
-            requested_cpus=self.row.cpus,
-            gpus=self.row.gpus,
-        )
 
 
 class Tasks:
@@ -136,7 +53,6 @@ class Tasks:
         on_quiet: Callable[[int], None],
         run_note: Callable[[RunPlace, str], None],
     ) -> None:
-        self._store = store
         self._runner = runner
         self._storage = storage
         self._logs = logs
@@ -147,10 +63,11 @@ class Tasks:
         self._moves = TaskMoves(store=store, clock=clock, on_written=on_quiet)
         self._move = self._moves.move
         self._closing = threading.Event()
+        self._rows = TaskRows(store, policy.retries, self._closing)
         self._lock = threading.RLock()
-        self._runs: dict[int, _Run] = {}
-        self._by_directory: dict[Path, _Attempt] = {}
-        self._lines: TaskLines[_Attempt] = TaskLines()
+        self._runs: dict[int, OpenRun] = {}
+        self._by_directory: dict[Path, Attempt] = {}
+        self._lines: TaskLines[Attempt] = TaskLines()
         self._room = Room(policy.host_cpus, policy.host_memory_bytes)
         self._settlers = ThreadPoolExecutor(2, thread_name_prefix="task-end")
         self._listener: Listener = _nobody
@@ -176,7 +93,7 @@ class Tasks:
             known = self._runs.get(place.run_id)
             if known is not None and known.place.incarnation == place.incarnation:
                 return
-            run = self._runs[place.run_id] = _Run(place)
+            run = self._runs[place.run_id] = OpenRun(place)
             if place.group is not None:
                 self._lines.know(place.group)
         left = [] if known is None else [attempt for attempt in known.attempts.values() if attempt.end is None]
@@ -188,7 +105,7 @@ class Tasks:
                 continue
             if row.incarnation != place.incarnation:
                 self._close_row(place, row, "The engine was started again.")
-            elif (_directory(place, row) / "spec.json").exists():
+            elif (task_attempt.directory_of(place, row) / "spec.json").exists():
                 self._adopt(run, row)
 
     def close_orphans(self, run_id: int, open_rows: Sequence[TaskRow]) -> None:
@@ -240,7 +157,7 @@ class Tasks:
             for attempt in run.attempts.values():
                 self._by_directory.pop(attempt.directory, None)
             group = run.place.group
-            if group is not None and not any(_is_in(other, group.group_id) for other in self._runs.values()):
+            if group is not None and not any(other.is_in(group.group_id) for other in self._runs.values()):
                 self._lines.forget(group.group_id)
 
     def find_row(self, run_id: int, key: str, attempt: int) -> TaskRow | None:
@@ -276,7 +193,7 @@ class Tasks:
 
     def submit(self, submissions: Sequence[tuple[int, Submission]]) -> None:
         """Take in what engines ask for (run id, submission), as one transaction. A repeat is the same task."""
-        fresh: list[tuple[_Run, Submission]] = []
+        fresh: list[tuple[OpenRun, Submission]] = []
         with self._lock:
             for run_id, submission in submissions:
                 run = self._runs.get(run_id)
@@ -289,12 +206,12 @@ class Tasks:
                     continue
                 if known.submission is None:
                     known.submission = submission
-                    known.outputs = _outputs_of(submission)
+                    known.outputs = task_attempt.outputs_of(submission)
                 self._tell_state(known)
         if not fresh:
             return
         now_ms = self._clock.now_ms()
-        for (run, submission), row in zip(fresh, self._rows_for(fresh, now_ms), strict=True):
+        for (run, submission), row in zip(fresh, self._rows.of(fresh, now_ms), strict=True):
             self._take(run, submission, row, now_ms)
         self._admit()
 
@@ -313,65 +230,20 @@ class Tasks:
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _rows_for(self, fresh: Sequence[tuple[_Run, Submission]], now_ms: int) -> list[TaskRow]:
-        """The rows of new submissions, found (after a restart) or made: durable when this returns."""
-
-        def unit(tx: Tx) -> list[TaskRow]:
-            rows: list[TaskRow] = []
-            for run, submission in fresh:
-                place = run.place
-                row = task_rows.find_task_by_key(
-                    tx, place.run_id, place.incarnation, submission.key, submission.attempt
-                )
-                if row is None:
-                    row = self._insert(tx, place, submission, 1, now_ms)
-                elif row.status is TaskStatus.FAILED and self._may_retry(row):
-                    row = self._insert(tx, place, submission, row.try_ + 1, now_ms)
-                rows.append(row)
-            return rows
-
-        return self._store.write(unit)
-
-    def _insert(self, tx: Tx, place: RunPlace, submission: Submission, try_: int, now_ms: int) -> TaskRow:
-        cpus, memory_gib = resources.round_resources(submission.cpus, submission.memory_bytes)
-        new = NewTask(
-            id=next_id(tx, "task"),
-            account=place.account,
-            run_id=place.run_id,
-            uuid=str(uuid.uuid4()),
-            incarnation=place.incarnation,
-            key=submission.key,
-            attempt=submission.attempt,
-            try_=try_,
-            name=submission.name,
-            cpus=cpus,
-            memory_gib=memory_gib,
-            gpus=submission.accelerator_count,
-            instance_type=resources.instance_type(
-                cpus, memory_gib, submission.accelerator_type, submission.accelerator_count
-            ),
-            image=submission.image,
-            created_ms=now_ms,
-        )
-        return task_rows.insert_tasks(tx, [new])[0]
-
-    def _may_retry(self, row: TaskRow) -> bool:
-        return row.reason is not None and Reason(row.reason) in RETRIED_BY_SERVICE and row.try_ <= self._policy.retries
-
-    def _take(self, run: _Run, submission: Submission, row: TaskRow, now_ms: int) -> None:
-        place = run.place
-        attempt = _Attempt(
+    def _take(self, run: OpenRun, submission: Submission, row: TaskRow, now_ms: int) -> None:
+        cpus, memory_bytes = self._policy.share(row)
+        attempt = Attempt(
             run=run,
             row=row,
             submission=submission,
-            directory=_directory(place, row),
-            cpus=float(row.cpus),
-            memory_bytes=row.memory_gib * GIB,
+            directory=task_attempt.directory_of(run.place, row),
+            cpus=cpus,
+            memory_bytes=memory_bytes,
             since_ms=now_ms,
-            outputs=_outputs_of(submission),
+            outputs=task_attempt.outputs_of(submission),
         )
         if row.status in ENDED_TASKS:
-            attempt.end = _end_of_row(row)
+            attempt.end = task_attempt.end_of_row(row)
             attempt.settled = True
             with self._lock:
                 run.attempts[(submission.key, submission.attempt)] = attempt
@@ -386,7 +258,7 @@ class Tasks:
         if refusal is not None:
             self._ended(attempt, refusal)
             return
-        self._clamp(attempt)
+        self._note_short_share(attempt)
         with self._lock:
             # The limits may have been lowered a moment ago: whoever stands in a line must be able to leave it.
             why = self._lines.refusal(attempt)
@@ -399,47 +271,27 @@ class Tasks:
         elif why is not None:
             self._ended(attempt, TaskEnd(Reason.REFUSED, None, why))
 
-    def _refusal(self, attempt: _Attempt) -> TaskEnd | None:
+    def _refusal(self, attempt: Attempt) -> TaskEnd | None:
         """Why this attempt can never run here, None when it can."""
-        row, submission = attempt.row, attempt.submission
-        if submission is None:
+        if attempt.submission is None:
             return None
-        if row.instance_type is None:
-            wanted = f"{row.cpus} CPUs, {row.memory_gib} GiB" + (f", {row.gpus} GPUs" if row.gpus else "")
-            return TaskEnd(Reason.REFUSED, None, f"No instance type has {wanted}.")
+        too_large = task_policy.no_instance_type(attempt.row)
+        if too_large is not None:
+            return too_large
         with self._lock:
             why = self._lines.refusal(attempt)
         if why is not None:
             return TaskEnd(Reason.REFUSED, None, why)
-        if submission.image is not None and self._policy.unknown_images != "host":
-            return TaskEnd(
-                Reason.IMAGE,
-                None,
-                f"The image {submission.image} cannot be had: this server runs tasks on its own root. "
-                "Set unknown_images to host to run such tasks there.",
-            )
-        if submission.accelerator_count:
-            return TaskEnd(Reason.REFUSED, None, "This server has no accelerators.")
-        fits = attempt.cpus <= self._policy.host_cpus and attempt.memory_bytes <= self._policy.host_memory_bytes
-        if fits or self._policy.oversize == "clamp":
-            return None
-        return TaskEnd(
-            Reason.REFUSED,
-            None,
-            f"It asks for {row.cpus} CPUs and {row.memory_gib} GiB; this host gives at most {self._policy.host_cpus:g} CPUs and "
-            f"{self._policy.host_memory_bytes // GIB} GiB, and oversize_tasks is fail.",
-        )
+        return task_policy.refusal(attempt.row, attempt.submission, self._policy)
 
-    def _clamp(self, attempt: _Attempt) -> None:
-        cpus = min(attempt.cpus, self._policy.host_cpus)
-        memory_bytes = min(attempt.memory_bytes, self._policy.host_memory_bytes)
-        if (cpus, memory_bytes) == (attempt.cpus, attempt.memory_bytes):
+    def _note_short_share(self, attempt: Attempt) -> None:
+        row = attempt.row
+        if not self._policy.is_short(row):
             return
-        attempt.cpus, attempt.memory_bytes = cpus, memory_bytes
         self._run_note(
             attempt.place,
-            f"Task {attempt.row.name} (task ID {attempt.row.id}) asks for {attempt.row.cpus} CPUs and {attempt.row.memory_gib} GiB "
-            f"and gets {cpus:g} CPUs and {memory_bytes // GIB} GiB, all that this host gives.",
+            f"Task {row.name} (task ID {row.id}) asks for {row.cpus} CPUs and {row.memory_gib} GiB "
+            f"and gets {attempt.cpus:g} CPUs and {attempt.memory_bytes // GIB} GiB, all that this host gives.",
         )
 
     def _admit(self) -> None:
@@ -452,68 +304,36 @@ class Tasks:
         for attempt in starting:
             self._start(attempt)
 
-    def _hold(self, attempt: _Attempt) -> None:
+    def _hold(self, attempt: Attempt) -> None:
         attempt.holds_room = True
         self._lines.hold(attempt)
         self._room = Room(self._room.cpus - attempt.cpus, self._room.memory_bytes - attempt.memory_bytes)
 
-    def _start(self, attempt: _Attempt) -> None:
+    def _start(self, attempt: Attempt) -> None:
         if attempt.row.status is TaskStatus.PENDING:
             attempt.row = self._move(attempt.row, TaskEvent.ADMITTED)
         try:
-            self._runner.prepare(attempt.directory, self._spec(attempt))
+            self._runner.prepare(
+                attempt.directory, task_spec.spec_of(attempt, grace_seconds=self._policy.grace_seconds)
+            )
         except OSError as error:
             self._ended(attempt, TaskEnd(Reason.RUNTIME, None, f"The attempt could not be prepared: {error}"))
             return
         self._runner.start(attempt.directory, self._on_running, self._on_end)
 
-    def _spec(self, attempt: _Attempt) -> dict[str, Any]:
-        place, row, submission = attempt.place, attempt.row, attempt.submission
-        if submission is None:
-            raise OSError("the engine has not sent its submission again")
-        task_arn = place.environment["AWS_WORKFLOW_RUN"].rsplit(":", 1)[0] + f":task/{row.id}"
-        return {
-            "run_uuid": place.run_uuid,
-            "task_id": str(row.id),
-            "try": row.try_,
-            "name": f"run-{place.run_id}-task-{row.id}-{row.try_}",
-            "argv": list(submission.argv),
-            "cwd": submission.cwd,
-            "stdin": submission.stdin,
-            "stdout": None if submission.stdout is None else beneath(submission.stdout),
-            "stderr": None if submission.stderr is None else beneath(submission.stderr),
-            "env": {
-                **submission.env,
-                **place.environment,
-                "AWS_WORKFLOW_TASK": task_arn,
-                "AWS_WORKFLOW_TASK_ID": str(row.id),
-                "AWS_WORKFLOW_TASK_UUID": row.uuid,
-            },
-            "volume": str(place.volume),
-            "inputs": str(place.run_directory / "inputs"),
-            "definition": str(place.definition),
-            "scratch": f".scratch/{row.id}.{row.try_}",
-            "rootfs": None,
-            "rootless": place.rootless,
-            "network": submission.network,
-            "cpus": attempt.cpus,
-            "memory_bytes": attempt.memory_bytes,
-            "pids": 4096,
-            "timeout_seconds": submission.timeout_seconds,
-            "grace_seconds": self._policy.grace_seconds,
-        }
-
-    def _adopt(self, run: _Run, row: TaskRow) -> None:
+    def _adopt(self, run: OpenRun, row: TaskRow) -> None:
         """Take over an attempt that an earlier server started."""
-        attempt = _Attempt(
+        directory = task_attempt.directory_of(run.place, row)
+        cpus, memory_bytes = self._policy.share(row)
+        attempt = Attempt(
             run=run,
             row=row,
             submission=None,
-            directory=_directory(run.place, row),
-            cpus=min(float(row.cpus), self._policy.host_cpus),
-            memory_bytes=min(row.memory_gib * GIB, self._policy.host_memory_bytes),
+            directory=directory,
+            cpus=cpus,
+            memory_bytes=memory_bytes,
             since_ms=row.created_ms,
-            outputs=_outputs_of_spec(_directory(run.place, row)),
+            outputs=task_attempt.outputs_of_spec(task_attempt.left_spec(directory)),
         )
         if row.status is TaskStatus.PENDING:
             # It was started, and the server died before that was written.
@@ -525,7 +345,7 @@ class Tasks:
             self._hold(attempt)
         self._runner.start(attempt.directory, self._on_running, self._on_end)
 
-    def _abandon(self, attempt: _Attempt) -> None:
+    def _abandon(self, attempt: Attempt) -> None:
         """End an attempt of an engine that is gone."""
         with self._lock:
             self._lines.leave(attempt)
@@ -533,10 +353,10 @@ class Tasks:
         self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The engine was started again."))
 
     def _close_row(self, place: RunPlace, row: TaskRow, why: str) -> None:
-        self._runner.kill(_directory(place, row))
+        self._runner.kill(task_attempt.directory_of(place, row))
         self._move(row, TaskEvent.CANCELLED, status_message=why, reason=str(Reason.CANCELLED))
 
-    def _stop(self, attempt: _Attempt) -> None:
+    def _stop(self, attempt: Attempt) -> None:
         if attempt.row.status in (TaskStatus.STARTING, TaskStatus.RUNNING):
             attempt.row = self._move(attempt.row, TaskEvent.STOP_REQUESTED)
         self._runner.cancel(attempt.directory)
@@ -562,7 +382,7 @@ class Tasks:
         self._ended(attempt, end)
         self._admit()
 
-    def _ended(self, attempt: _Attempt, end: TaskEnd) -> None:
+    def _ended(self, attempt: Attempt, end: TaskEnd) -> None:
         with self._lock:
             if attempt.end is not None or self._closed:
                 return
@@ -582,14 +402,14 @@ class Tasks:
             self._tell_state(attempt)
         self._settlers.submit(self._settle, attempt, end, again)
 
-    def _settle(self, attempt: _Attempt, end: TaskEnd, again: bool) -> None:
+    def _settle(self, attempt: Attempt, end: TaskEnd, again: bool) -> None:
         """Write the end of an attempt: its log's rest, its row, and the next try when there is one."""
         place = attempt.place
         try:
             if attempt.row.status is TaskStatus.STARTING and end.started_ms is not None:
                 self._follow_log(attempt)
                 attempt.row = self._move(attempt.row, TaskEvent.STARTED, started_ms=end.started_ms)
-            has_log = place.keeps_logs and self._logs.end_task(place.account, _stream(attempt))
+            has_log = place.keeps_logs and self._logs.end_task(place.account, attempt.stream)
             failure = self._failure(attempt, end)
             attempt.row = self._move(
                 attempt.row,
@@ -610,7 +430,7 @@ class Tasks:
         finally:
             self._settled(attempt)
 
-    def _settled(self, attempt: _Attempt) -> None:
+    def _settled(self, attempt: Attempt) -> None:
         with self._lock:
             if attempt.settled:
                 return
@@ -620,27 +440,14 @@ class Tasks:
         if quiet:
             self._on_quiet(attempt.place.run_id)
 
-    def _try_again(self, attempt: _Attempt, submission: Submission) -> None:
+    def _try_again(self, attempt: Attempt, submission: Submission) -> None:
         place, now_ms = attempt.place, self._clock.now_ms()
-        row = self._insert_patiently(lambda tx: self._insert(tx, place, submission, attempt.row.try_ + 1, now_ms))
+        row = self._rows.next_try(place, submission, attempt.row, now_ms)
         log.info("task.tried_again", run_id=place.run_id, task_id=row.id, after=attempt.row.id)
         self._take(attempt.run, submission, row, now_ms)
         self._admit()
 
-    def _insert_patiently(self, unit: Callable[[Tx], TaskRow]) -> TaskRow:
-        """Until the store takes it: an engine waits for this task.
-
-        Raises:
-            StoreUnavailable: the server is closing.
-        """
-        while True:
-            try:
-                return self._store.write(unit)
-            except StoreUnavailable:
-                if self._closing.wait(AGAIN_SECONDS):
-                    raise
-
-    def _failure(self, attempt: _Attempt, end: TaskEnd) -> failures.Failure | None:
+    def _failure(self, attempt: Attempt, end: TaskEnd) -> failures.Failure | None:
         usage = None
         if end.reason is Reason.EXIT and attempt.place.storage_capacity_gib is not None:
             usage = self._storage.usage(attempt.place.run_uuid)
@@ -657,15 +464,15 @@ class Tasks:
 
     # ---- rows, logs, listeners -----------------------------------------------------------------------------------
 
-    def _follow_log(self, attempt: _Attempt) -> None:
+    def _follow_log(self, attempt: Attempt) -> None:
         place = attempt.place
         if place.keeps_logs and attempt.outputs is not None:
-            self._logs.follow_task(place.account, _stream(attempt), place.volume, *attempt.outputs)
+            self._logs.follow_task(place.account, attempt.stream, place.volume, *attempt.outputs)
 
-    def _tell(self, attempt: _Attempt, message: Mapping[str, Any]) -> None:
+    def _tell(self, attempt: Attempt, message: Mapping[str, Any]) -> None:
         self._listener(attempt.place.run_id, attempt.row.key, attempt.row.attempt, message)
 
-    def _tell_state(self, attempt: _Attempt) -> None:
+    def _tell_state(self, attempt: Attempt) -> None:
         if attempt.end is None:
             self._tell(attempt, {"op": "running" if attempt.status_is_running else "queued"})
             return
@@ -686,42 +493,3 @@ class Tasks:
 
 def _nobody(run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None:
     """The listener before there is one."""
-
-
-def _is_in(run: _Run, group_id: int) -> bool:
-    return run.place.group is not None and run.place.group.group_id == group_id
-
-
-def _directory(place: RunPlace, row: TaskRow) -> Path:
-    return place.run_directory / "tasks" / f"{row.id}.{row.try_}"
-
-
-def _stream(attempt: _Attempt) -> str:
-    return f"run/{attempt.place.run_id}/task/{attempt.row.id}"
-
-
-def _outputs_of(submission: Submission) -> tuple[str, str] | None:
-    """Where the attempt prints, relative to the volume."""
-    if submission.stdout is None or submission.stderr is None:
-        return None
-    return beneath(submission.stdout), beneath(submission.stderr)
-
-
-def _outputs_of_spec(directory: Path) -> tuple[str, str] | None:
-    """The same, from the spec.json an earlier server wrote."""
-    try:
-        spec = orjson.loads((directory / "spec.json").read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    stdout, stderr = spec.get("stdout"), spec.get("stderr")
-    return (stdout, stderr) if stdout and stderr else None
-
-
-def _end_of_row(row: TaskRow) -> TaskEnd:
-    return TaskEnd(
-        reason=Reason(row.reason) if row.reason else Reason.CANCELLED,
-        exit_code=row.exit_code,
-        message=row.status_message or "",
-        started_ms=row.started_ms,
-        stopped_ms=row.stopped_ms,
-    )
