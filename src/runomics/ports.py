@@ -278,11 +278,15 @@ class EngineHost(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskEnd:
-    """result.json of a task attempt; times in UTC epoch milliseconds."""
+    """result.json of a task attempt; times in UTC epoch milliseconds.
+
+    `code`: the failureReason, where `reason` alone does not say which (domain.failures).
+    """
 
     reason: Reason
     exit_code: int | None
     message: str = ""
+    code: str | None = None
     started_ms: int | None = None
     stopped_ms: int | None = None
     cpu_seconds: float | None = None

@@ -37,8 +37,12 @@ def of_task(
     memory_gib: int,
     timeout_seconds: int | None,
     volume_was_full: bool,
+    code: str | None = None,
 ) -> Failure | None:
-    """The failure that a task's end means, None for an end that is none (OK, CANCELLED)."""
+    """The failure that a task's end means, None for an end that is none (OK, CANCELLED).
+
+    `code` is the failureReason of an IMAGE or REFUSED end that is not the usual one.
+    """
     if reason in (Reason.OK, Reason.CANCELLED):
         return None
     who = f"Task {name} (task ID {task_id})"
@@ -55,9 +59,11 @@ def of_task(
     if reason is Reason.TIMEOUT:
         return Failure("TASK_TIMED_OUT", f"{who} timed out after {timeout_seconds} seconds.")
     if reason is Reason.IMAGE:
-        return Failure("CANNOT_START_CONTAINER_ERROR", _shortened(f"{who} could not start its container. {message}"))
+        return Failure(
+            code or "CANNOT_START_CONTAINER_ERROR", _shortened(f"{who} could not start its container. {message}")
+        )
     if reason is Reason.REFUSED:
-        return Failure("INVALID_TASK_RESOURCE_VALUE", _shortened(f"{who} cannot be placed. {message}"))
+        return Failure(code or "INVALID_TASK_RESOURCE_VALUE", _shortened(f"{who} cannot be placed. {message}"))
     if reason in (Reason.RUNTIME, Reason.LOST):
         return Failure("SERVICE_ERROR", _shortened(f"{who} was lost by the service. {message}"))
     return Failure(

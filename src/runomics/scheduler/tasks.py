@@ -460,6 +460,7 @@ class Tasks:
             memory_gib=attempt.row.memory_gib,
             timeout_seconds=None if attempt.submission is None else attempt.submission.timeout_seconds,
             volume_was_full=usage is not None and usage.was_full,
+            code=end.code,
         )
 
     # ---- rows, logs, listeners -----------------------------------------------------------------------------------
