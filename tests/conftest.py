@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,6 +37,15 @@ def _has_cgroups() -> bool:
     return os.path.isdir("/sys/fs/cgroup/memory") or os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
+def _version(*command: str) -> tuple[int, ...]:
+    """The first version that the command prints; () when it is not there."""
+    if shutil.which(command[0]) is None:
+        return ()
+    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+(\.\d+)*", printed)
+    return () if found is None else tuple(int(part) for part in found[0].split("."))
+
+
 NEEDS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "loop": lambda: os.geteuid() == 0 and os.path.exists("/dev/loop-control"),
@@ -47,6 +58,9 @@ NEEDS: dict[str, Callable[[], bool]] = {
     ),
     "bowtie2": lambda: all(shutil.which(tool) for tool in ("bowtie2", "samtools", "bcftools")),
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
+    "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),
+    "go": lambda: _version("go", "env", "GOVERSION") >= (1, 24),
+    "java": lambda: shutil.which("mvn") is not None and _version("javac", "-version") >= (17,),
 }
 
 _found: dict[str, bool] = {}
