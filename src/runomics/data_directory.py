@@ -17,7 +17,7 @@ import orjson
 from runomics.store import accounts, buckets
 from runomics.store.accounts import AccessKeyRow
 from runomics.store.buckets import BucketRow
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 from runomics.store.transaction import Tx
 
 FORMAT = 1
@@ -77,7 +77,7 @@ def load_secrets(data: Path) -> Secrets:
     return Secrets(bytes.fromhex(document["page_key"]), bytes.fromhex(document["export_key"]))
 
 
-def keys(store: SqliteStore, data: Path, *, account: str, now_ms: int) -> list[AccessKeyRow]:
+def keys(store: Store, data: Path, *, account: str, now_ms: int) -> list[AccessKeyRow]:
     """All access keys; on first start an account, its key (also in DATA/credentials) and the default bucket are made."""
     rows = store.read(accounts.list_keys)
     if rows:

@@ -38,7 +38,7 @@ from runomics.scheduler.tasks import Tasks
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
 from runomics.store import batches, catalog, configurations, groups, runs, shares, versions
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
@@ -61,7 +61,7 @@ class Machinery:
         self,
         settings: Settings,
         *,
-        store: SqliteStore,
+        store: Store,
         definitions: Definitions,
         access: ObjectAccess,
         run_maker: RunMaker,

@@ -31,7 +31,7 @@ from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.transfer import Exported
 from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import SqliteStore, Tx, next_id, next_ids
 from runomics.store.definitions import Definitions
 from runomics.store.groups import GroupRow, NewGroup
 from runomics.store.runs import NewRun, RunRow
@@ -86,7 +86,7 @@ def make_runs(store: SqliteStore, count: int = 1, **changes: Any) -> list[int]:
     }
 
     def unit(tx: Tx) -> list[int]:
-        first = next_id(tx, "run", count)
+        first = next_ids(tx, "run", count)[0]
         made = list(range(first, first + count))
         for run_id in made:
             run_rows.insert_run(tx, NewRun(id=run_id, uuid=f"uuid-{run_id}", **values))

@@ -27,7 +27,7 @@ from runomics.domain.task import TaskEvent, TaskStatus
 from runomics.store import accounts, catalog, events, runs, tasks, tokens, webhooks
 from runomics.store.accounts import AccessKeyRow, AccountRow
 from runomics.store.catalog import WorkflowRow
-from runomics.store.database import Duplicate, SqliteStore, Tx, next_id
+from runomics.store.database import Duplicate, SqliteStore, Tx, next_ids
 from runomics.store.runs import TASKS_PER_DELETE, NewRun, RunRow
 from runomics.store.tasks import TaskRow
 from runomics.store.tokens import TokenRow
@@ -219,7 +219,7 @@ def test_a_run_with_many_tasks_is_deleted_in_several_units_that_wake_for_the_nex
     run = ended(store)
 
     def fill(tx: Tx) -> None:
-        first = next_id(tx, "task", 2 * TASKS_PER_DELETE + 1)
+        first = next_ids(tx, "task", 2 * TASKS_PER_DELETE + 1)[0]
         made = [
             tasks.NewTask(
                 id=first + number,

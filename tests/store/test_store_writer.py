@@ -27,6 +27,7 @@ from runomics.store.database import (
     connect,
     free_pages,
     next_id,
+    next_ids,
     shrink,
 )
 from runomics.store.writer import MAX_BATCH
@@ -82,7 +83,7 @@ def test_units_of_one_commit_see_each_other_in_order(store: SqliteStore) -> None
 
 
 def test_a_range_of_ids_is_given_out_once(store: SqliteStore) -> None:
-    assert store.write(lambda tx: next_id(tx, "task", 200)) == 1000000
+    assert store.write(lambda tx: next_ids(tx, "task", 200)) == range(1000000, 1000200)
     assert store.write(lambda tx: next_id(tx, "task")) == 1000200
 
 

@@ -17,7 +17,7 @@ from runomics.store.database import Tx
 from runomics.store.tags import find_tags
 
 Read = Callable[[Callable[[Tx], Any]], Any]
-"""`SqliteStore.read`."""
+"""`Store.read`."""
 
 
 def facts_of(read: Read, region: str) -> ResourceFacts:

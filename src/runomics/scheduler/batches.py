@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from runomics.scheduler.batch_settings import Closing, Refused, Settings, Settin
 from runomics.store import batch_runs, batches
 from runomics.store.batch_runs import Refusal
 from runomics.store.batches import BatchRow
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import Store, Tx, next_ids
 from runomics.store.runs import NewRun
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ class Batches:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         maker: RunMaker,
         objects_as: Callable[[str, str], ObjectStore],
         scratch: Path,
@@ -322,7 +322,7 @@ class Batches:
 
 def _numbered(tx: Tx, outcomes: Sequence[NewRun | Refusal]) -> list[NewRun | Refusal]:
     """The runs with ids, in order, and what follows from them."""
-    ids = count(next_id(tx, "run", sum(isinstance(outcome, NewRun) for outcome in outcomes)))
+    ids = iter(next_ids(tx, "run", sum(isinstance(outcome, NewRun) for outcome in outcomes)))
     return [_with_id(outcome, next(ids)) if isinstance(outcome, NewRun) else outcome for outcome in outcomes]
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from runomics.domain.configuration import ConfigurationEvent, ConfigurationStatus, accepts, advance
 from runomics.store import configurations
-from runomics.store.database import SqliteStore, Tx
+from runomics.store.database import Store, Tx
 
 log = structlog.get_logger()
 
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 class Configurations:
     """Moves configurations. One is a row and nothing else, so a step is one unit."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def step(self, configuration_id: int) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from runomics.domain.admission import GroupLimits
 from runomics.store import groups
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 
 log = structlog.get_logger()
 
@@ -18,7 +18,7 @@ class Groups:
 
     def __init__(
         self,
-        store: SqliteStore,
+        store: Store,
         *,
         set_limits: Callable[[GroupLimits], None],
         wake: Callable[[int], None],

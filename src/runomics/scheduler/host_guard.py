@@ -15,7 +15,7 @@ from runomics.domain import failures
 from runomics.domain.failures import Failure
 from runomics.ports import Clock, Pool, RunStorage, StorageType
 from runomics.store import runs as run_rows
-from runomics.store.database import SqliteStore, Tx
+from runomics.store.database import Store, Tx
 from runomics.store.runs import RunRow
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class HostGuard:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         storage: RunStorage,
         clock: Clock,
         note: Callable[[RunRow, str], None],

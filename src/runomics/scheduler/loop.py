@@ -22,7 +22,7 @@ from runomics.domain.run import Admitted, RunStatus, advance
 from runomics.ports import Clock, StorageType
 from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
-from runomics.store.database import SqliteStore, StoreUnavailable, Tx
+from runomics.store.database import Store, StoreUnavailable, Tx
 from runomics.store.runs import RunRow
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Scheduler:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         clock: Clock,
         policy: LoopPolicy,
         has_room: Callable[[StorageType, int | None], tuple[bool, str]],

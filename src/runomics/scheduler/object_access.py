@@ -15,7 +15,7 @@ from runomics.domain.roles import Credentials, Role, account_of
 from runomics.ports import Clock, ObjectForbidden, ObjectInfo, ObjectStore
 from runomics.store import buckets
 from runomics.store.buckets import BucketRow
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 
 Refusal = str | None
 """Why not, None when nothing stands in the way."""
@@ -76,7 +76,7 @@ class ObjectAccess:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         objects: ObjectStore,
         roles: Mapping[str, Role] | None,
         objects_as: Callable[[Credentials], ObjectStore],

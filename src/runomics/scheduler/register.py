@@ -29,7 +29,7 @@ from runomics.ports import (
 from runomics.scheduler import archive
 from runomics.store import catalog, versions
 from runomics.store.catalog import WorkflowRow
-from runomics.store.database import SqliteStore, Tx
+from runomics.store.database import Store, Tx
 from runomics.store.definitions import Definitions
 from runomics.store.versions import VersionRow
 
@@ -73,7 +73,7 @@ class Register:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         definitions: Definitions,
         engine_host: EngineHost,
         objects_of: Callable[[str], ObjectStore],

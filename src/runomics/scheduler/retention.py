@@ -17,7 +17,7 @@ from runomics.ports import Clock
 from runomics.store import catalog, tokens, webhooks
 from runomics.store import events as event_rows
 from runomics.store import shares as share_rows
-from runomics.store.database import SqliteStore, Tx, free_pages, shrink
+from runomics.store.database import Store, Tx, free_pages, shrink
 from runomics.store.definitions import Definitions
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class RetentionPolicy:
 class Retention:
     """Removes what nobody needs any more, once a minute, between `start` and `stop`."""
 
-    def __init__(self, *, store: SqliteStore, definitions: Definitions, clock: Clock, policy: RetentionPolicy) -> None:
+    def __init__(self, *, store: Store, definitions: Definitions, clock: Clock, policy: RetentionPolicy) -> None:
         self._store = store
         self._definitions = definitions
         self._clock = clock

@@ -8,7 +8,7 @@ import structlog
 
 from runomics.domain.share import ShareEvent, ShareStatus, advance
 from runomics.store import catalog, shares
-from runomics.store.database import SqliteStore, Tx
+from runomics.store.database import Store, Tx
 
 log = structlog.get_logger()
 
@@ -18,7 +18,7 @@ GONE = "The workflow is no longer there. Delete the share."
 class Shares:
     """Moves shares. A share is a row and nothing else, so a step is one unit."""
 
-    def __init__(self, store: SqliteStore, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
 

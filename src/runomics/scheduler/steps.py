@@ -64,7 +64,7 @@ from runomics.scheduler.transfer_work import export_failure
 from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
 from runomics.store import tasks as task_rows
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 from runomics.store.definitions import Definitions
 from runomics.store.groups import GroupRow
 from runomics.store.runs import RunRow
@@ -123,7 +123,7 @@ class Steps:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         definitions: Definitions,
         storage: RunStorage,
         engines: EngineHost,

@@ -18,7 +18,7 @@ import structlog
 from runomics.domain.task import TaskEvent, TaskStatus, advance
 from runomics.ports import Clock
 from runomics.store import tasks as task_rows
-from runomics.store.database import SqliteStore, StoreUnavailable, Tx
+from runomics.store.database import Store, StoreUnavailable, Tx
 from runomics.store.tasks import TaskRow
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ class _Move:
 class TaskMoves:
     """`on_written(run_id)` is called when rows of a run that stood in the line are written; not on the caller's thread."""
 
-    def __init__(self, *, store: SqliteStore, clock: Clock, on_written: Callable[[int], None]) -> None:
+    def __init__(self, *, store: Store, clock: Clock, on_written: Callable[[int], None]) -> None:
         self._store = store
         self._clock = clock
         self._on_written = on_written

@@ -6,23 +6,25 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from runomics.domain import resources
+from runomics.domain.profile import Profile
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskStatus
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import OpenRun, RunPlace
 from runomics.scheduler.task_moves import AGAIN_SECONDS
+from runomics.scheduler.task_policy import TaskPolicy
 from runomics.store import tasks as task_rows
-from runomics.store.database import SqliteStore, StoreUnavailable, Tx, next_id
+from runomics.store.database import Store, StoreUnavailable, Tx, next_id
 from runomics.store.tasks import NewTask, TaskRow
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRows:
-    """`retries`: how often the service tries again after a loss of its own. `closing` is set when the server stops."""
+    """`closing` is set when the server stops."""
 
-    store: SqliteStore
-    retries: int
+    store: Store
+    policy: TaskPolicy
     closing: threading.Event
 
     def of(self, fresh: Sequence[tuple[OpenRun, Submission]], now_ms: int) -> list[TaskRow]:
@@ -36,9 +38,9 @@ class TaskRows:
                     tx, place.run_id, place.incarnation, submission.key, submission.attempt
                 )
                 if row is None:
-                    row = _insert(tx, place, submission, 1, now_ms)
-                elif row.status is TaskStatus.FAILED and self._may_retry(row):
-                    row = _insert(tx, place, submission, row.try_ + 1, now_ms)
+                    row = self._insert(tx, place, submission, 1, now_ms)
+                elif row.status is TaskStatus.FAILED and self._may_retry(row, submission):
+                    row = self._insert(tx, place, submission, row.try_ + 1, now_ms)
                 rows.append(row)
             return rows
 
@@ -52,34 +54,38 @@ class TaskRows:
         """
         while True:
             try:
-                return self.store.write(lambda tx: _insert(tx, place, submission, row.try_ + 1, now_ms))
+                return self.store.write(lambda tx: self._insert(tx, place, submission, row.try_ + 1, now_ms))
             except StoreUnavailable:
                 if self.closing.wait(AGAIN_SECONDS):
                     raise
 
-    def _may_retry(self, row: TaskRow) -> bool:
-        return row.reason is not None and Reason(row.reason) in RETRIED_BY_SERVICE and row.try_ <= self.retries
+    def _may_retry(self, row: TaskRow, submission: Submission) -> bool:
+        return (
+            row.reason is not None
+            and Reason(row.reason) in RETRIED_BY_SERVICE
+            and row.try_ <= self.policy.retries_of(submission)
+        )
+
+    def _insert(self, tx: Tx, place: RunPlace, submission: Submission, try_: int, now_ms: int) -> TaskRow:
+        profile = self.policy.profiles_here(submission)[0]
+        new = NewTask(
+            id=next_id(tx, "task"),
+            account=place.account,
+            run_id=place.run_id,
+            uuid=str(uuid.uuid4()),
+            incarnation=place.incarnation,
+            key=submission.key,
+            attempt=submission.attempt,
+            try_=try_,
+            name=submission.name,
+            **shown(profile),
+            image=submission.image,
+            created_ms=now_ms,
+        )
+        return task_rows.insert_tasks(tx, [new])[0]
 
 
-def _insert(tx: Tx, place: RunPlace, submission: Submission, try_: int, now_ms: int) -> TaskRow:
-    cpus, memory_gib = resources.round_resources(submission.cpus, submission.memory_bytes)
-    new = NewTask(
-        id=next_id(tx, "task"),
-        account=place.account,
-        run_id=place.run_id,
-        uuid=str(uuid.uuid4()),
-        incarnation=place.incarnation,
-        key=submission.key,
-        attempt=submission.attempt,
-        try_=try_,
-        name=submission.name,
-        cpus=cpus,
-        memory_gib=memory_gib,
-        gpus=submission.accelerator_count,
-        instance_type=resources.instance_type(
-            cpus, memory_gib, submission.accelerator_type, submission.accelerator_count
-        ),
-        image=submission.image,
-        created_ms=now_ms,
-    )
-    return task_rows.insert_tasks(tx, [new])[0]
+def shown(profile: Profile) -> dict[str, Any]:
+    """The columns of a task's row that say what it runs with."""
+    cpus, memory_gib = profile.rounded
+    return {"cpus": cpus, "memory_gib": memory_gib, "gpus": profile.gpus, "instance_type": profile.instance_type}

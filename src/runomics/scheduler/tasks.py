@@ -26,7 +26,7 @@ from runomics.scheduler.task_lines import TaskLines
 from runomics.scheduler.task_moves import TaskMoves
 from runomics.scheduler.task_policy import GIB, TaskPolicy
 from runomics.scheduler.task_rows import TaskRows
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 from runomics.store.tasks import TaskRow
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class Tasks:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         runner: TaskRunner,
         storage: RunStorage,
         logs: LogStore,

@@ -13,7 +13,7 @@ from runomics.domain.batch import SubmissionStatus
 from runomics.domain.run import CancelRequested, DeleteRequested, accepts
 from runomics.store import runs, statements
 from runomics.store.batches import BatchRow
-from runomics.store.database import next_id
+from runomics.store.dialect import next_ids
 from runomics.store.pages import Listing, page
 from runomics.store.runs import NewRun
 from runomics.store.transaction import Tx
@@ -80,10 +80,10 @@ def add_settings(tx: Tx, batch: BatchRow, settings: Sequence[tuple[str, str]]) -
     Raises:
         Duplicate: the batch has such a runSettingId already.
     """
-    first_id = next_id(tx, COUNTER, len(settings))
+    ids = next_ids(tx, COUNTER, len(settings))
     rows = [
-        {"id": first_id + at, "account": batch.account, "batch_id": batch.id, "run_setting_id": name, "setting": text}
-        for at, (name, text) in enumerate(settings)
+        {"id": row_id, "account": batch.account, "batch_id": batch.id, "run_setting_id": name, "setting": text}
+        for row_id, (name, text) in zip(ids, settings, strict=True)
     ]
     SQL.insert_settings(tx, rows)
     SQL.count_loaded(tx, id=batch.id, loaded=len(settings))

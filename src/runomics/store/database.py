@@ -17,20 +17,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from runomics.store.dialect import SQLITE, free_pages, next_id, next_ids, shrink
 from runomics.store.migrate import migrate
-from runomics.store.transaction import Duplicate, Overloaded, StoreUnavailable, Tx, translated
-from runomics.store.writer import OnWake, Writer
+from runomics.store.sqlite_errors import translated
+from runomics.store.transaction import Duplicate, OnWake, Overloaded, Store, StoreUnavailable, Tx
+from runomics.store.writer import Writer
 
 __all__ = [
     "Duplicate",
     "OnWake",
     "Overloaded",
     "SqliteStore",
+    "Store",
     "StoreUnavailable",
     "Tx",
     "connect",
     "free_pages",
     "next_id",
+    "next_ids",
     "shrink",
 ]
 
@@ -42,7 +46,6 @@ WAL_KEPT_BYTES = 64 << 20
 """What is left of the write-ahead log after a burst."""
 POOL_READERS = 2
 STATEMENTS_KEPT = 256
-DIALECT = "sqlite"
 
 
 class SqliteStore:
@@ -76,7 +79,7 @@ class SqliteStore:
             raise translated(error) from None
         try:
             migrate(connection)
-            self._writer = Writer(connection, dialect=DIALECT, queue_limit=queue_limit, on_wake=on_wake)
+            self._writer = Writer(connection, dialect=SQLITE, queue_limit=queue_limit, on_wake=on_wake)
         except BaseException:
             connection.close()
             raise
@@ -106,7 +109,7 @@ class SqliteStore:
         except IndexError:
             connection = self._open_reader()
         try:
-            return work(Tx(connection, DIALECT, wakes=None))
+            return work(Tx(connection, SQLITE, wakes=None))
         except sqlite3.Error as error:
             seen = translated(error)
             if seen is error:
@@ -209,34 +212,3 @@ def _lay_out(connection: sqlite3.Connection) -> None:
             waited_seconds += 0.01
         else:
             return
-
-
-def next_id(tx: Tx, kind: str, count: int = 1) -> int:
-    """The first of `count` ids of `kind` (run, task, workflow) that nobody else gets, durable with the unit.
-
-    Raises:
-        KeyError: no such kind.
-    """
-    row = tx.connection.execute(
-        "update counter set value = value + :count where kind = :kind returning value", {"count": count, "kind": kind}
-    ).fetchone()
-    if row is None:
-        raise KeyError(f"there is no counter for {kind!r}")
-    last: int = row[0]
-    return last - count + 1
-
-
-def free_pages(tx: Tx) -> tuple[int, int]:
-    """How many pages (4 KiB each) of the file are empty, and how many it has."""
-    free: int = tx.connection.execute("pragma freelist_count").fetchone()[0]
-    pages: int = tx.connection.execute("pragma page_count").fetchone()[0]
-    return free, pages
-
-
-def shrink(tx: Tx, pages: int = 256) -> int:
-    """Give up to `pages` free pages (4 KiB each) back to the file system; how many are still free."""
-    # Python's sqlite3 takes one step of a statement without columns, and one step of this one is one page.
-    for _ in range(pages):
-        tx.connection.execute("pragma incremental_vacuum(1)")
-    left: int = tx.connection.execute("pragma freelist_count").fetchone()[0]
-    return left

@@ -1,36 +1,25 @@
-"""The transaction a unit of work is handed, and what may go wrong with it. Runs in whatever thread the store runs the unit in."""
+"""The transaction a unit of work is handed, who runs units, and what may go wrong. Runs in whatever thread the store runs the unit in."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
-_STORAGE_CODES = frozenset(
-    {
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-_UNIQUE_CODES = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
-_PRIMARY_CODE = 0xFF
+T = TypeVar("T")
+OnWake = Callable[[Sequence[tuple[str, int]]], None]
+"""Is told which (kind, id) pairs a commit woke: one call at a time, after the commit. Must be quick."""
 
 
 class Overloaded(Exception):
-    """Too many writes wait already; nothing was queued. The edge answers ThrottlingException."""
+    """Too many requests wait already; nothing was queued. The edge answers ThrottlingException."""
 
 
 class StoreUnavailable(Exception):
-    """The database could not be written or read (disk full, I/O error, closed). Nothing of the unit was kept; a later one may work."""
+    """The database could not be written or read (disk full, I/O error, connection lost, closed). A later unit may work.
+
+    Nothing of the unit was kept; only where a connection is lost while its commit is under way, nobody knows: look again.
+    """
 
 
 class Duplicate(Exception):
@@ -41,6 +30,25 @@ class Duplicate(Exception):
         self.columns = columns
 
 
+class Cursor(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection of either database: statements have `:name` parameters, values come by name."""
+
+    def execute(self, text: str, values: Mapping[str, Any] = ..., /) -> Cursor: ...
+
+    def executemany(self, text: str, values: Iterable[Mapping[str, Any]], /) -> Cursor: ...
+
+
 class Tx:
     """An open transaction: the connection, its dialect, and what the scheduler is to be told once it is durable.
 
@@ -49,7 +57,7 @@ class Tx:
 
     __slots__ = ("connection", "dialect", "wakes")
 
-    def __init__(self, connection: sqlite3.Connection, dialect: str, *, wakes: list[tuple[str, int]] | None) -> None:
+    def __init__(self, connection: Connection, dialect: str, *, wakes: list[tuple[str, int]] | None) -> None:
         self.connection = connection
         self.dialect = dialect
         self.wakes = wakes
@@ -73,20 +81,37 @@ class Tx:
         return self.connection.execute(text, values).rowcount
 
 
-def is_storage_error(error: BaseException) -> bool:
-    """Whether the database itself failed, rather than the unit."""
-    if not isinstance(error, sqlite3.Error):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & _PRIMARY_CODE in _STORAGE_CODES
+class Store(Protocol):
+    """A database, whichever it is: where units of work run, and when their answers leave (docs/dev/store.md)."""
 
+    def reading(self, work: Callable[[Tx], T]) -> Awaitable[T]:
+        """The edge's way to read. Everything committed before the call is seen."""
+        ...
 
-def translated(error: BaseException) -> BaseException:
-    """The error a caller of the store sees for `error`: no database's own exception for what callers can act on."""
-    if is_storage_error(error):
-        return StoreUnavailable(
-            f"the database cannot be used now: {error}; free disk space or look at the disk, then try again"
-        )
-    if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorcode in _UNIQUE_CODES:
-        return Duplicate(tuple(str(error).partition(": ")[2].split(", ")))
-    return error
+    def writing(self, work: Callable[[Tx], T]) -> Awaitable[T]:
+        """The edge's way to write: the result, or the unit's error, once the commit is on the disk."""
+        ...
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` here; it cannot write. Several statements may see several moments."""
+        ...
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` as a unit of the service's own and wait until it is durable. Never from a unit, never from the loop."""
+        ...
+
+    def submit(self, work: Callable[[Tx], T]) -> Future[T]:
+        """As `write`, without waiting. What the service submits is done in the order of submission."""
+        ...
+
+    def submit_unhurried(self, work: Callable[[Tx], T]) -> Future[T]:
+        """As `submit`, for what nobody waits for: it may become durable a few milliseconds later, in the same order."""
+        ...
+
+    def set_on_wake(self, callback: OnWake | None) -> None:
+        """Who is told of what commits woke."""
+        ...
+
+    def close(self) -> None:
+        """Finish the queued units, then close every connection. Idempotent."""
+        ...

@@ -14,9 +14,9 @@ import orjson
 
 from runomics.domain.event import StatusEvent, Topic, Webhook
 from runomics.store import events, statements
-from runomics.store.database import SqliteStore, next_id
+from runomics.store.dialect import next_id, next_ids
 from runomics.store.events import EventRow, run_detail
-from runomics.store.transaction import Tx
+from runomics.store.transaction import Store, Tx
 
 DEALT_AT_ONCE = 200
 """Events that one unit puts into the queues: what keeps it under 10 ms with several webhooks."""
@@ -108,12 +108,12 @@ def deal(tx: Tx, rows: Sequence[EventRow], told: Sequence[str], now_ms: int) -> 
         if webhook.wants(account=row.account, kind=row.kind, at_ms=row.at_ms)
     ]
     if pairs:
-        first_id = next_id(tx, "webhook-event", len(pairs))
+        ids = next_ids(tx, "webhook-event", len(pairs))
         SQL.queue_events(
             tx,
             [
                 {
-                    "id": first_id + number,
+                    "id": queued_id,
                     "webhook_id": webhook_id,
                     "account": row.account,
                     "kind": row.kind,
@@ -124,7 +124,7 @@ def deal(tx: Tx, rows: Sequence[EventRow], told: Sequence[str], now_ms: int) -> 
                     "detail": detail,
                     "due_ms": now_ms,
                 }
-                for number, (webhook_id, row, detail) in enumerate(pairs)
+                for queued_id, (webhook_id, row, detail) in zip(ids, pairs, strict=True)
             ],
         )
     events.drop_events(tx, rows)
@@ -180,7 +180,7 @@ def drop_orphans(tx: Tx, limit: int) -> int:
 class WebhookQueues:
     """ports.EventQueues on the store. Every method may be called from any thread; none is called from a unit."""
 
-    def __init__(self, store: SqliteStore, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
 

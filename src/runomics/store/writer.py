@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from runomics.store.transaction import Overloaded, StoreUnavailable, Tx, is_storage_error, translated
+from runomics.store.sqlite_errors import is_storage_error, translated
+from runomics.store.transaction import OnWake, Overloaded, StoreUnavailable, Tx
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-OnWake = Callable[[Sequence[tuple[str, int]]], None]
 
 MAX_BATCH = 256
 """Units per commit. Above it the wait for the commit grows faster than the throughput."""

@@ -22,7 +22,7 @@ from runomics.domain.webhook_url import BadUrl, checked_url
 from runomics.store import accounts, buckets, webhooks
 from runomics.store.accounts import AccessKeyRow
 from runomics.store.buckets import EVERYONE, BucketRow
-from runomics.store.database import Duplicate, SqliteStore, Tx
+from runomics.store.database import Duplicate, Store, Tx
 
 PREFIXES = ("accounts", "keys", "buckets", "webhooks")
 
@@ -57,7 +57,7 @@ class Management:
     `runomics env`; `changed()` is called when a key was added or disabled. `folders` is None where buckets are an S3 service's.
     """
 
-    store: SqliteStore
+    store: Store
     now_ms: Callable[[], int]
     operator_key_id: str | None
     keep: Callable[[str, Mapping[str, str]], bool]

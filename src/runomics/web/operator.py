@@ -15,7 +15,7 @@ from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.ports import LogStore, RunStorage
 from runomics.store import runs as run_rows
 from runomics.store import tasks as task_rows
-from runomics.store.database import SqliteStore
+from runomics.store.database import Store
 from runomics.store.runs import RunRow
 
 LOG_LIMIT_BYTES = 1 << 20
@@ -45,7 +45,7 @@ class NotFound(Exception):
 class Operator:
     """Looks at runs for their owner. `moved(run directory)` gives the bytes moved for a run."""
 
-    store: SqliteStore
+    store: Store
     storage: RunStorage
     logs: LogStore
     runs_directory: Path
