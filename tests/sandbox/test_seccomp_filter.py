@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 import pytest
 
 from runomics.sandbox import seccomp
 
-ALLOW, REFUSED, MISSING = 0x7FFF_0000, 0x0005_0001, 0x0005_0026
+ALLOW, REFUSED, MISSING, NO_FAMILY = 0x7FFF_0000, 0x0005_0001, 0x0005_0026, 0x0005_0061
 HEADERS = {
     "X86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
     "I386": Path("/usr/include/x86_64-linux-gnu/asm/unistd_32.h"),
@@ -22,9 +24,9 @@ HEADERS = {
 }
 
 
-def verdict(program: bytes, machine: int, number: int, first_argument: int = 0) -> int:
+def verdict(program: bytes, machine: int, number: int, first_argument: int = 0, second_argument: int = 0) -> int:
     """What a classic BPF machine returns: an interpreter of its own, of the few instructions there are."""
-    data = struct.pack("<IIQ6Q", number, machine, 0, first_argument, 0, 0, 0, 0, 0)
+    data = struct.pack("<IIQ6Q", number, machine, 0, first_argument, second_argument, 0, 0, 0, 0)
     lines = [struct.unpack_from("<HBBI", program, at) for at in range(0, len(program), 8)]
     accumulator, at = 0, 0
     while True:
@@ -51,8 +53,31 @@ def verdict(program: bytes, machine: int, number: int, first_argument: int = 0) 
 def test_every_call_gets_its_verdict(kernel: str, machine: seccomp.Machine) -> None:
     program = seccomp.program_bytes(kernel)
     for number in range(600):
-        expected = REFUSED if number in machine.denied.values() else MISSING if number == machine.clone3 else ALLOW
+        expected = REFUSED if number in machine.denied.values() else ALLOW
+        if number in (machine.clone3, machine.socketcall):
+            expected = MISSING
+        if number == machine.socket:
+            expected = NO_FAMILY
         assert verdict(program, machine.audit_number, number) == expected, number
+
+
+@pytest.mark.parametrize(
+    ("kernel", "machine"), [("x86_64", seccomp.X86_64), ("x86_64", seccomp.I386), ("aarch64", seccomp.AARCH64)]
+)
+def test_sockets_are_of_four_families_and_no_ioctl_types_into_a_terminal(kernel: str, machine: seccomp.Machine) -> None:
+    program = seccomp.program_bytes(kernel)
+    families = [
+        family for family in range(64) if verdict(program, machine.audit_number, machine.socket, family) == ALLOW
+    ]
+    assert families == [socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK]
+    assert verdict(program, machine.audit_number, machine.socket, 1 << 40 | 40) == NO_FAMILY
+    refused = [
+        request
+        for request in range(0x5400, 0x5500)
+        if verdict(program, machine.audit_number, machine.ioctl, 0, request) == REFUSED
+    ]
+    assert refused == [termios.TIOCSTI, 0x541C]
+    assert verdict(program, machine.audit_number, machine.ioctl, 0, 1 << 40 | termios.TIOCSTI) == REFUSED
 
 
 @pytest.mark.parametrize(
@@ -87,6 +112,7 @@ def test_numbers_agree_with_the_kernels_headers(name: str) -> None:
     numbers = {found[1]: int(found[2]) for found in re.finditer(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
     machine: seccomp.Machine = getattr(seccomp, name)
     ours = {**machine.denied, "clone": machine.clone, "unshare": machine.unshare, "clone3": machine.clone3}
+    ours |= {"socket": machine.socket, "ioctl": machine.ioctl}
     known = {call: number for call, number in ours.items() if call in numbers}
     assert len(known) >= len(ours) - 2, "the headers are too old to say"
     assert known == {call: numbers[call] for call in known}

@@ -1,8 +1,9 @@
 """One seccomp filter for engines and tasks: no way back to the kernel's privileged doors. Plain data; `install` runs in the run process.
 
 A classic BPF program, assembled here: the kernel's and bubblewrap's (`--seccomp FD`) own form, 8 bytes an instruction. The filter
-answers EPERM to what could build a second, unguarded sandbox or look into other processes, ENOSYS to clone3 (whose flags a
-filter cannot see; C libraries then use clone), and allows the rest.
+answers EPERM to what could build a second, unguarded sandbox, look into other processes or type into a terminal; ENOSYS to clone3
+(whose flags a filter cannot see; C libraries then use clone) and to socketcall; EAFNOSUPPORT to sockets of all but four families;
+and allows the rest.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from runomics.sandbox import linux
 
-_OFFSET_NUMBER, _OFFSET_MACHINE, _OFFSET_FIRST_ARGUMENT = 0, 4, 16  # of struct seccomp_data, little endian
+# Of struct seccomp_data, little endian: an argument's lower half, all that the kernel looks at of a flag, a family or a request.
+_OFFSET_NUMBER, _OFFSET_MACHINE, _OFFSET_FIRST_ARGUMENT, _OFFSET_SECOND_ARGUMENT = 0, 4, 16, 24
 
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -31,15 +34,29 @@ _X32_BIT = 0x4000_0000
 """x86_64 kernels take the x32 calls under the same machine number with this bit set."""
 
 
+SOCKET_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+"""All that a task has use for. A network namespace does not part the others: AF_VSOCK reaches the machine below and whoever listens
+on this one, AF_ALG and the like are ways into the kernel that nobody needs here. AF_NETLINK tells a program its interfaces."""
+
+TERMINAL_REQUESTS = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
+"""ioctls that type into a terminal as if its user had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One calling convention: its number in the filter's data, and what it calls the calls below."""
+    """One calling convention: its number in the filter's data, and what it calls the calls below.
+
+    `socketcall`: one call for all of sockets, whose arguments a filter cannot see; programs then use the single ones.
+    """
 
     audit_number: int
     denied: Mapping[str, int]
     clone: int
     unshare: int
+    socket: int
+    ioctl: int
     clone3: int = 435
+    socketcall: int | None = None
     has_x32: bool = False
 
 
@@ -64,6 +81,8 @@ X86_64 = Machine(
     audit_number=0xC000_003E,
     clone=56,
     unshare=272,
+    socket=41,
+    ioctl=16,
     has_x32=True,
     denied=_SAME_EVERYWHERE
     | {
@@ -98,6 +117,7 @@ X86_64 = Machine(
         "vhangup": 153,
         "settimeofday": 164,
         "clock_settime": 227,
+        "clock_adjtime": 305,
         "syslog": 103,
         "uselib": 134,
         "fanotify_init": 300,
@@ -108,6 +128,9 @@ I386 = Machine(
     audit_number=0x4000_0003,
     clone=120,
     unshare=310,
+    socket=359,
+    ioctl=54,
+    socketcall=102,
     denied=_SAME_EVERYWHERE
     | {
         "mount": 21,
@@ -142,6 +165,9 @@ I386 = Machine(
         "settimeofday": 79,
         "clock_settime": 264,
         "clock_settime64": 404,
+        "clock_adjtime": 343,
+        "clock_adjtime64": 405,
+        "stime": 25,
         "syslog": 103,
         "uselib": 86,
         "vm86": 166,
@@ -154,6 +180,8 @@ AARCH64 = Machine(
     audit_number=0xC000_00B7,
     clone=220,
     unshare=97,
+    socket=198,
+    ioctl=29,
     denied=_SAME_EVERYWHERE
     | {
         "mount": 40,
@@ -185,6 +213,7 @@ AARCH64 = Machine(
         "vhangup": 58,
         "settimeofday": 170,
         "clock_settime": 112,
+        "clock_adjtime": 266,
         "syslog": 116,
         "fanotify_init": 262,
     },
@@ -194,28 +223,86 @@ _MACHINES: Mapping[str, Sequence[Machine]] = {"x86_64": (X86_64, I386), "aarch64
 """What each kernel may be asked in. A convention that is not here (32-bit ARM) gets EPERM for everything."""
 
 
-def _instruction(code: int, operand: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, if_true, if_false, operand)
+class _Test(NamedTuple):
+    """A comparison of what was loaded last: on to the place named `goes_to` when it holds, to the next line when not."""
+
+    code: int
+    operand: int
+    goes_to: str
+
+
+class _Load(NamedTuple):
+    """Load the word at this offset of the data."""
+
+    offset: int
+
+
+class _Return(NamedTuple):
+    """The verdict."""
+
+    value: int
+
+
+class _Place(NamedTuple):
+    """A name for the line that follows."""
+
+    name: str
+
+
+def _assembled(lines: Sequence[_Test | _Load | _Return | _Place]) -> bytes:
+    """Jumps lead forwards only, by at most 255 lines."""
+    places: dict[str, int] = {}
+    code: list[_Test | _Load | _Return] = []
+    for line in lines:
+        if isinstance(line, _Place):
+            places[line.name] = len(code)
+        else:
+            code.append(line)
+    packed = []
+    for index, line in enumerate(code):
+        match line:
+            case _Test(kind, operand, goes_to):
+                packed.append(struct.pack("<HBBI", kind, places[goes_to] - index - 1, 0, operand))
+            case _Load(offset):
+                packed.append(struct.pack("<HBBI", _LOAD, 0, 0, offset))
+            case _Return(value):
+                packed.append(struct.pack("<HBBI", _RETURN, 0, 0, value))
+    return b"".join(packed)
 
 
 def _block(machine: Machine) -> bytes:
     """The verdict on a call of one machine; ends in returns, so blocks stand one after another."""
-    allow = _instruction(_RETURN, _ALLOW)
-    refuse = _instruction(_RETURN, _ERRNO | errno.EPERM)
-    missing = _instruction(_RETURN, _ERRNO | errno.ENOSYS)
-    flags = [_instruction(_LOAD, _OFFSET_FIRST_ARGUMENT), _instruction(_JUMP_ANY_BIT, linux.CLONE_NEWUSER, if_false=1)]
-    tests: list[tuple[int, int, str]] = []
+    tests = [_Test(_JUMP_EQUAL, number, "refuse") for number in sorted(set(machine.denied.values()))]
     if machine.has_x32:
-        tests.append((_JUMP_NOT_LESS, _X32_BIT, "refuse"))
-    tests += [(_JUMP_EQUAL, number, "refuse") for number in sorted(set(machine.denied.values()))]
-    tests += [(_JUMP_EQUAL, machine.clone3, "missing")]
-    tests += [(_JUMP_EQUAL, machine.clone, "flags"), (_JUMP_EQUAL, machine.unshare, "flags")]
-    # Layout behind the load and the tests: allow · flags (2) · refuse · allow · missing
-    places = {"flags": 1, "refuse": 3, "missing": 5}
-    lines = [_instruction(_LOAD, _OFFSET_NUMBER)]
-    for index, (code, operand, verdict) in enumerate(tests):
-        lines.append(_instruction(code, operand, if_true=len(tests) - index - 1 + places[verdict]))
-    return b"".join([*lines, allow, *flags, refuse, allow, missing])
+        tests.insert(0, _Test(_JUMP_NOT_LESS, _X32_BIT, "refuse"))
+    missing = [machine.clone3] if machine.socketcall is None else [machine.clone3, machine.socketcall]
+    tests += [_Test(_JUMP_EQUAL, number, "missing") for number in missing]
+    tests += [_Test(_JUMP_EQUAL, number, "flags") for number in (machine.clone, machine.unshare)]
+    tests += [_Test(_JUMP_EQUAL, machine.socket, "family"), _Test(_JUMP_EQUAL, machine.ioctl, "request")]
+    return _assembled(
+        [
+            _Load(_OFFSET_NUMBER),
+            *tests,
+            _Return(_ALLOW),
+            _Place("family"),
+            _Load(_OFFSET_FIRST_ARGUMENT),
+            *[_Test(_JUMP_EQUAL, family, "allow") for family in SOCKET_FAMILIES.values()],
+            _Return(_ERRNO | errno.EAFNOSUPPORT),
+            _Place("request"),
+            _Load(_OFFSET_SECOND_ARGUMENT),
+            *[_Test(_JUMP_EQUAL, request, "refuse") for request in TERMINAL_REQUESTS.values()],
+            _Return(_ALLOW),
+            _Place("flags"),
+            _Load(_OFFSET_FIRST_ARGUMENT),
+            _Test(_JUMP_ANY_BIT, linux.CLONE_NEWUSER, "refuse"),
+            _Place("allow"),
+            _Return(_ALLOW),
+            _Place("refuse"),
+            _Return(_ERRNO | errno.EPERM),
+            _Place("missing"),
+            _Return(_ERRNO | errno.ENOSYS),
+        ]
+    )
 
 
 def program_bytes(machine: str = linux.MACHINE) -> bytes:
@@ -226,13 +313,11 @@ def program_bytes(machine: str = linux.MACHINE) -> bytes:
     """
     if machine not in _MACHINES:
         raise NotImplementedError(f"no seccomp filter for {machine}; known: {', '.join(sorted(_MACHINES))}")
-    program = [_instruction(_LOAD, _OFFSET_MACHINE)]
+    program = struct.pack("<HBBI", _LOAD, 0, 0, _OFFSET_MACHINE)
     for convention in _MACHINES[machine]:
         block = _block(convention)
-        program.append(_instruction(_JUMP_EQUAL, convention.audit_number, if_false=len(block) // 8))
-        program.append(block)
-    program.append(_instruction(_RETURN, _ERRNO | errno.EPERM))
-    return b"".join(program)
+        program += struct.pack("<HBBI", _JUMP_EQUAL, 0, len(block) // 8, convention.audit_number) + block
+    return program + struct.pack("<HBBI", _RETURN, 0, 0, _ERRNO | errno.EPERM)
 
 
 def write_program(path: Path) -> None:
