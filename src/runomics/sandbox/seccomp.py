@@ -223,6 +223,10 @@ _MACHINES: Mapping[str, Sequence[Machine]] = {"x86_64": (X86_64, I386), "aarch64
 """What each kernel may be asked in. A convention that is not here (32-bit ARM) gets EPERM for everything."""
 
 
+def _instruction(code: int, operand: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, operand)
+
+
 class _Test(NamedTuple):
     """A comparison of what was loaded last: on to the place named `goes_to` when it holds, to the next line when not."""
 
@@ -262,11 +266,11 @@ def _assembled(lines: Sequence[_Test | _Load | _Return | _Place]) -> bytes:
     for index, line in enumerate(code):
         match line:
             case _Test(kind, operand, goes_to):
-                packed.append(struct.pack("<HBBI", kind, places[goes_to] - index - 1, 0, operand))
+                packed.append(_instruction(kind, operand, if_true=places[goes_to] - index - 1))
             case _Load(offset):
-                packed.append(struct.pack("<HBBI", _LOAD, 0, 0, offset))
+                packed.append(_instruction(_LOAD, offset))
             case _Return(value):
-                packed.append(struct.pack("<HBBI", _RETURN, 0, 0, value))
+                packed.append(_instruction(_RETURN, value))
     return b"".join(packed)
 
 
@@ -313,11 +317,11 @@ def program_bytes(machine: str = linux.MACHINE) -> bytes:
     """
     if machine not in _MACHINES:
         raise NotImplementedError(f"no seccomp filter for {machine}; known: {', '.join(sorted(_MACHINES))}")
-    program = struct.pack("<HBBI", _LOAD, 0, 0, _OFFSET_MACHINE)
+    program = _instruction(_LOAD, _OFFSET_MACHINE)
     for convention in _MACHINES[machine]:
         block = _block(convention)
-        program += struct.pack("<HBBI", _JUMP_EQUAL, 0, len(block) // 8, convention.audit_number) + block
-    return program + struct.pack("<HBBI", _RETURN, 0, 0, _ERRNO | errno.EPERM)
+        program += _instruction(_JUMP_EQUAL, convention.audit_number, if_false=len(block) // 8) + block
+    return program + _instruction(_RETURN, _ERRNO | errno.EPERM)
 
 
 def write_program(path: Path) -> None:
