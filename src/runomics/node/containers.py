@@ -81,6 +81,7 @@ def options(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
         *(["--bind", root.image, "/"] if root.image else host_root(spec, root.etc)),
         *_own_files(spec, descriptors, root),
         *_workflow(spec),
+        *_frozen(root),
         "--json-status-fd", str(descriptors.status),
         "--chdir", spec.cwd,
         "--clearenv",
@@ -105,6 +106,12 @@ def _rights(spec: Spec, descriptors: Descriptors) -> list[str]:
     if descriptors.seccomp is not None:
         chosen += ["--seccomp", str(descriptors.seccomp)]
     return chosen
+
+
+def _frozen(root: Root) -> list[str]:
+    """bwrap's own tmpfs are half as large as the host's memory, in which nobody counts them where there is no cgroup: nothing to write on."""
+    chosen = ["--remount-ro", "/dev"]
+    return chosen if root.image else [*chosen, "--remount-ro", "/"]
 
 
 def host_root(spec: Spec, etc: str) -> list[str]:
