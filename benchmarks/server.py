@@ -96,7 +96,7 @@ class Server:
     def wreck(self) -> None:
         """End the server and all its runs at once and remove DATA: for a measurement that leaves thousands of runs open."""
         self.kill()
-        for claim in [*self.data.glob("runs/*/pid.*"), *self.data.glob("runs/*/tasks/*/pid")]:
+        for claim in [*self.data.glob("runs/*/pid.*"), *self.data.glob("attempts/*/*/pid")]:
             pid = int(claim.read_text().split()[0])
             if pid:
                 with contextlib.suppress(ProcessLookupError):

@@ -256,6 +256,7 @@ class Machinery:
             log.warning("service.orphaned_volumes_destroyed", runs=destroyed)
         self._definitions.sweep()
         self._steps.sweep_directories(active)
+        self._runner.sweep(active)
 
 
 def _webhook_sink(webhook: Webhook, *, region: str, clock: Clock) -> EventSink:

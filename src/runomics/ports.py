@@ -297,6 +297,18 @@ class TaskEnd:
 class TaskRunner(Protocol):
     """Where task attempts run. One directory per attempt, spec.json written before `start`. Callbacks come on the runner's thread."""
 
+    def records(self, run_directory: Path) -> Path:
+        """Below which the directories of the run's attempts lie: out of reach of tasks; they outlive the server, not the host."""
+        ...
+
+    def discard(self, run_directory: Path) -> None:
+        """Remove the records of a run that is over; harmless when there are none."""
+        ...
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        """Remove the records of every run whose uuid is not in `keep`. Called at start."""
+        ...
+
     def prepare(self, task_directory: Path, spec: Mapping[str, Any]) -> None:
         """Make the attempt's directory and write its spec.json by rename. `spec` has what the caller knows
         (docs/dev/formats.md); the runner adds what is its own: cgroup driver, bubblewrap's path, seccomp program.

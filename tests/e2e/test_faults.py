@@ -95,7 +95,7 @@ def is_below(pid: int, ancestor: int) -> bool:
 def claimed(site: Any, pattern: str) -> list[int]:
     """The living processes that claim files in the runs' directories name."""
     found = []
-    for claim in (site.data / "runs").glob(pattern):
+    for claim in site.data.glob(pattern):
         with contextlib.suppress(OSError, IndexError, ValueError):
             pid, start = claim.read_text().split()[:2]
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] == start:
@@ -104,11 +104,11 @@ def claimed(site: Any, pattern: str) -> list[int]:
 
 
 def supervisors(site: Any) -> list[int]:
-    return claimed(site, "*/tasks/*/pid")
+    return claimed(site, "attempts/*/*/pid")
 
 
 def engines(site: Any) -> list[int]:
-    return claimed(site, "*/pid.*")
+    return claimed(site, "runs/*/pid.*")
 
 
 def running(site: Any, run_id: str, count: int) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ class RunnerWorld:
     def prepare(self, script: str, **changes: Any) -> Path:
         """An attempt that has its spec.json."""
         number = str(len(self.directories) + 1)
-        directory = self.run / "tasks" / f"{number}.1"
+        directory = self.runner.records(self.run) / f"{number}.1"
         self.directories.append(directory)
         spec = {
             "run_uuid": self.data.name,
@@ -111,6 +111,7 @@ class RunnerWorld:
     def close(self) -> None:
         for directory in self.directories:
             self.runner.kill(directory)
+        self.runner.discard(self.run)
         self.runner.close()
         shutil.rmtree(self.data)
         for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP_PARENT}"):

@@ -92,7 +92,7 @@ def test_cancel_right_after_start_is_not_lost(world: RunnerWorld) -> None:
 
 
 def test_cancel_of_nothing_is_harmless(world: RunnerWorld) -> None:
-    world.runner.cancel(world.run / "tasks" / "none")
+    world.runner.cancel(world.runner.records(world.run) / "none")
     assert world.start(world.prepare("true")).end().reason is Reason.OK
 
 
@@ -130,7 +130,7 @@ def test_kill_may_be_repeated_and_asked_of_what_never_was(world: RunnerWorld) ->
     world.start(directory).end()
     world.runner.kill(directory)
     world.runner.kill(directory)
-    world.runner.kill(world.run / "tasks" / "none")
+    world.runner.kill(world.runner.records(world.run) / "none")
 
 
 def test_after_kill_the_volume_can_be_unmounted(world: RunnerWorld) -> None:
@@ -233,7 +233,7 @@ def test_a_claim_torn_by_a_crash_of_the_host_is_lost_too(world: RunnerWorld) -> 
 
 
 def test_a_directory_that_is_gone_ends_lost_and_says_where_to_look(world: RunnerWorld) -> None:
-    end = world.start(world.run / "tasks" / "gone").end()
+    end = world.start(world.runner.records(world.run) / "gone").end()
     assert (end.reason, "task-launcher.log" in end.message) == (Reason.LOST, True)
 
 
@@ -357,3 +357,28 @@ def test_a_probe_leaves_no_cgroup(short_path: Path) -> None:
     parent = f"runomics-probe-{os.getpid()}"
     assert LocalRunner(short_path, cgroup_parent=parent).probe()
     assert list(Path("/sys/fs/cgroup").glob(f"**/{parent}")) == []
+
+
+def test_records_of_attempts_are_in_memory_outlive_the_runner_and_are_found_by_the_next(world: RunnerWorld) -> None:
+    directory = world.prepare(WAIT_FOR_END)
+    world.start(directory)
+    world.wait_for("began")
+    place = world.runner.records(world.run).parent
+    world.runner.close()
+    assert os.path.ismount(place)
+    world.runner = world.new_runner()
+    listener = world.start(directory)
+    (world.volume / "end").touch()
+    assert (listener.end().reason, (world.volume / "runs").read_text()) == (Reason.OK, "run\n")
+
+
+def test_records_go_with_their_run_and_the_last_runner_unmounts_what_is_empty(world: RunnerWorld) -> None:
+    live, over = (world.runner.records(world.data / "runs" / name) for name in ("live", "over"))
+    for directory in (live, over):
+        directory.mkdir()
+    world.runner.sweep(frozenset({"live"}))
+    assert [path.name for path in live.parent.iterdir()] == ["live"]
+    world.runner.discard(world.data / "runs" / "live")
+    world.runner.close()
+    assert not os.path.ismount(live.parent)
+    world.runner = world.new_runner()

@@ -41,6 +41,15 @@ class Runner:
         self.killed: list[str] = []
         self.specs: dict[str, Mapping[str, Any]] = {}
 
+    def records(self, run_directory: Path) -> Path:
+        return run_directory / "tasks"
+
+    def discard(self, run_directory: Path) -> None:
+        return
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        return
+
     def prepare(self, task_directory: Path, spec: Mapping[str, Any]) -> None:
         task_directory.mkdir(parents=True, exist_ok=True)
         (task_directory / "spec.json").write_text("{}")

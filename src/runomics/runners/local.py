@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from runomics.ports import Finding, TaskCapacity
-from runomics.runners import attempt_files
+from runomics.runners import attempt_files, attempt_memory
 from runomics.runners.node_archive import write_archive
 from runomics.runners.node_command import ask_node, find_bwrap, node_command
 from runomics.runners.supervision import OnEnd, OnRunning, Supervision, send_signal
@@ -36,6 +36,8 @@ SNAPSHOT_DAYS = 60
 LEFT_CGROUP_SECONDS = 600.0
 """An empty cgroup of that age is no attempt's: a supervisor enters the one it makes at once."""
 HOST_ETC = "host-etc"
+RECORDS = "attempts"
+"""Below DATA, where it can be memory: the records of attempts, `<run uuid>/<attempt>/`."""
 CGROUPS = Path("/sys/fs/cgroup")
 MEMORY_LEFT_TO_HOST_BYTES = 2 << 30
 DEFAULTS: Mapping[str, Any] = {
@@ -79,10 +81,12 @@ class LocalRunner:
         self._choice: dict[str, str] | None = None
         self._choosing = threading.Lock()
         self._supervision: Supervision | None = None
+        self._records: Path | None = None
 
     def begin(self) -> None:
         """Write the node archive, choose the cgroup driver, start watching and the launcher."""
         _remove_old_snapshots(self._data / HOST_ETC)
+        self._records = self._data / RECORDS if attempt_memory.mount(self._data / RECORDS) else None
         command = self._command("launch", str(self._data / "runs"))
         _remove_left_cgroups(self._chosen())
         self._supervision = Supervision(command, self._data / "bin" / "task-launcher.log")
@@ -92,8 +96,24 @@ class LocalRunner:
         if self._supervision is None:
             return
         self._supervision.close()
+        attempt_memory.release(self._data / RECORDS)
         if self._chosen()["driver"] == "v1":
             _remove_cgroups(self._cgroup_parent)
+
+    def records(self, run_directory: Path) -> Path:
+        """In memory where this user may mount, else `tasks/` in the run's directory (ports.TaskRunner)."""
+        return run_directory / "tasks" if self._records is None else self._records / run_directory.name
+
+    def discard(self, run_directory: Path) -> None:
+        """Remove the records of a run's attempts."""
+        shutil.rmtree(self.records(run_directory), ignore_errors=True)
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        """Remove the records of all runs but those whose uuids are in `keep`. What lies in runs' directories goes with those."""
+        if self._records is not None:
+            for directory in self._records.iterdir():
+                if directory.name not in keep:
+                    shutil.rmtree(directory, ignore_errors=True)
 
     def prepare(self, task_directory: Path, spec: Mapping[str, Any]) -> None:
         """Write the attempt's spec.json: `spec`, and what is this runner's to say. May be repeated."""

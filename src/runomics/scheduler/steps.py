@@ -227,7 +227,7 @@ class Steps:
         if refused is not None:
             return Failed(refused.reason, refused.message), {}
         directory = self._directory(run)
-        for name in ("gateway", "engine", "inputs", "tasks"):
+        for name in ("gateway", "engine", "inputs"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         uid = self._uid(run)
         if not self._policy.rootless:

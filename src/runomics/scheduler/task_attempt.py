@@ -99,9 +99,9 @@ class Attempt:
         return f"run/{self.place.run_id}/task/{self.row.id}"
 
 
-def directory_of(place: RunPlace, row: TaskRow) -> Path:
-    """Where the attempt's files lie, out of reach of tasks."""
-    return place.run_directory / "tasks" / f"{row.id}.{row.try_}"
+def name_of(row: TaskRow) -> str:
+    """The name of the attempt's directory among those of its run."""
+    return f"{row.id}.{row.try_}"
 
 
 def outputs_of(submission: Submission) -> tuple[str, str] | None:

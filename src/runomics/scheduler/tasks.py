@@ -105,7 +105,7 @@ class Tasks:
                 continue
             if row.incarnation != place.incarnation:
                 self._close_row(place, row, "The engine was started again.")
-            elif (task_attempt.directory_of(place, row) / "spec.json").exists():
+            elif (self._directory_of(place, row) / "spec.json").exists():
                 self._adopt(run, row)
 
     def close_orphans(self, run_id: int, open_rows: Sequence[TaskRow]) -> None:
@@ -159,6 +159,7 @@ class Tasks:
             group = run.place.group
             if group is not None and not any(other.is_in(group.group_id) for other in self._runs.values()):
                 self._lines.forget(group.group_id)
+        self._runner.discard(run.place.run_directory)
 
     def find_row(self, run_id: int, key: str, attempt: int) -> TaskRow | None:
         """The row of the latest try of a submission, as this process last moved it."""
@@ -230,13 +231,17 @@ class Tasks:
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
+    def _directory_of(self, place: RunPlace, row: TaskRow) -> Path:
+        """Where the attempt's records lie."""
+        return self._runner.records(place.run_directory) / task_attempt.name_of(row)
+
     def _take(self, run: OpenRun, submission: Submission, row: TaskRow, now_ms: int) -> None:
         cpus, memory_bytes = self._policy.share(row)
         attempt = Attempt(
             run=run,
             row=row,
             submission=submission,
-            directory=task_attempt.directory_of(run.place, row),
+            directory=self._directory_of(run.place, row),
             cpus=cpus,
             memory_bytes=memory_bytes,
             since_ms=now_ms,
@@ -323,7 +328,7 @@ class Tasks:
 
     def _adopt(self, run: OpenRun, row: TaskRow) -> None:
         """Take over an attempt that an earlier server started."""
-        directory = task_attempt.directory_of(run.place, row)
+        directory = self._directory_of(run.place, row)
         cpus, memory_bytes = self._policy.share(row)
         attempt = Attempt(
             run=run,
@@ -353,7 +358,7 @@ class Tasks:
         self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The engine was started again."))
 
     def _close_row(self, place: RunPlace, row: TaskRow, why: str) -> None:
-        self._runner.kill(task_attempt.directory_of(place, row))
+        self._runner.kill(self._directory_of(place, row))
         self._move(row, TaskEvent.CANCELLED, status_message=why, reason=str(Reason.CANCELLED))
 
     def _stop(self, attempt: Attempt) -> None:
