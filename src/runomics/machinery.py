@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -19,6 +21,7 @@ from runomics.logs.streams import FileLogs
 from runomics.logs.unfailing import UnfailingLogs
 from runomics.ports import Clock, EventSink
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
+from runomics.runners.accelerators import open_pool
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.batches import Batches, RunMaker
@@ -29,6 +32,7 @@ from runomics.scheduler.host_guard import HostGuard
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
 from runomics.scheduler.object_access import ObjectAccess
+from runomics.scheduler.ready2run import Ready2Run
 from runomics.scheduler.register import Register
 from runomics.scheduler.retention import Retention, RetentionPolicy
 from runomics.scheduler.shares import Shares
@@ -43,12 +47,16 @@ from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
 from runomics.store.webhooks import WebhookQueues
+from runomics.wire.model import ServiceModel
+from runomics.wire.validate import checker
 
 log = structlog.get_logger()
 
 INSPECTION_SLOT = 65_535
 GIB = 1 << 30
 MEMORY_LEFT_TO_HOST_GIB = 2
+WAITING_TASK = "waiting-task"
+"""What is stepped when the time to wait for a task's turn with one of its profiles is over."""
 
 
 class Machinery:
@@ -110,6 +118,7 @@ class Machinery:
             cache=InputCache(data / "cache", access.nothing(), max_bytes=settings.cache_max_bytes),
             open_export=volume_path.resolve_in_volume,
         )
+        accelerators = open_pool(data / "runs")
         self._tasks = Tasks(
             store=store,
             runner=self._runner,
@@ -119,13 +128,17 @@ class Machinery:
             policy=TaskPolicy(
                 host_cpus=cpus,
                 host_memory_bytes=int(memory_gib * GIB),
+                host_gpus=accelerators.total,
                 oversize=settings.oversize_tasks,
                 unknown_images=settings.unknown_images,
                 retries=settings.task_retries,
                 grace_seconds=settings.grace_seconds,
+                most_of_a_run=settings.task_concurrency,
             ),
             on_quiet=lambda run_id: self._scheduler.wake(run_id),
             run_note=lambda place, text: self._steps.task_note(place, text),
+            accelerators=accelerators,
+            look_at=lambda task_id, at_ms: self._scheduler.step_at(WAITING_TASK, task_id, at_ms),
         )
         self._gateway = Gateway(
             desk=self._tasks,
@@ -174,6 +187,7 @@ class Machinery:
             objects_of=access.of_account,
             now_ms=clock.now_ms,
         )
+        self._ready2run = _ready2run(settings, store=store, definitions=definitions, clock=clock)
         self._shares = Shares(store, now_ms=clock.now_ms)
         self._outbox = Outbox(
             queues=WebhookQueues(store, now_ms=clock.now_ms),
@@ -217,10 +231,12 @@ class Machinery:
                 shares.KIND: Kind(self._shares.step, shares.moving_shares),
                 batches.KIND: Kind(self._batches.step, batches.open_batches, Lane.BATCHES),
                 configurations.KIND: Kind(self._configurations.step, configurations.creating_configurations),
+                WAITING_TASK: Kind(self._tasks.waited, lambda tx: ()),
                 groups.KIND: Kind(self._groups.step, lambda tx: ()),
             }
         )
         self._scheduler.run_ended()
+        self._ready2run.offer()
         self._outbox.start()
         self._retention.start()
 
@@ -257,6 +273,26 @@ class Machinery:
         self._definitions.sweep()
         self._steps.sweep_directories(active)
         self._runner.sweep(active)
+
+
+def _ready2run(settings: Settings, *, store: Store, definitions: Definitions, clock: Clock) -> Ready2Run:
+    check = _unchecked if settings.ready2run_directory is None else _model_check()
+    return Ready2Run(
+        settings.ready2run_directory,
+        store=store,
+        definitions=definitions,
+        check_workflow=partial(check, "CreateWorkflowRequest"),
+        check_version=partial(check, "CreateWorkflowVersionRequest"),
+        now_ms=clock.now_ms,
+    )
+
+
+def _unchecked(shape: str, request: Any) -> Any:
+    return request
+
+
+def _model_check() -> Callable[[str, Any], Any]:
+    return checker(ServiceModel.load().shapes, "CreateWorkflowRequest", "CreateWorkflowVersionRequest")
 
 
 def _webhook_sink(webhook: Webhook, *, region: str, clock: Clock) -> EventSink:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runomics.domain.event import StatusEvent, Webhook
+from runomics.domain.image import Reference
 from runomics.domain.task import Reason
 
 # ---- time --------------------------------------------------------------------------------------------------------
@@ -347,6 +348,72 @@ class TaskCapacity:
     memory_bytes: int
     limits_are_soft: bool = False
     why_soft: str = ""
+
+
+class Accelerators(Protocol):
+    """The host's GPUs, given to task attempts one by one. What is taken stays so when the server restarts: it stands in spec.json."""
+
+    @property
+    def total(self) -> int: ...
+
+    def free(self) -> int: ...
+
+    def take(self, task_directory: Path, count: int) -> None:
+        """Give `count` of them to the attempt; nothing new when it has some.
+
+        Raises:
+            LookupError: fewer are free.
+        """
+        ...
+
+    def members(self, task_directory: Path) -> Mapping[str, Any]:
+        """What spec.json says of the attempt's own; empty when it has none (docs/dev/formats.md)."""
+        ...
+
+    def release(self, task_directory: Path) -> None:
+        """Take back what the attempt has; harmless when it has none."""
+        ...
+
+
+# ---- images ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image on this host. `layers`: directories for an overlay, the uppermost first. `user` as its configuration says it, often ''."""
+
+    digest: str
+    layers: Sequence[Path]
+    environment: Mapping[str, str]
+    user: str
+    size_bytes: int
+
+
+class ImageStore(Protocol):
+    """Where container images come from. Calls that speak to a registry block; used from threads, never inside a transaction.
+
+    They raise domain.image.ImageUnavailable when the image cannot be had, and have tried again by then what may pass.
+    """
+
+    def resolve(self, reference: Reference) -> str:
+        """What the name means now, as sha256:<64 hex>. A name with a digest means that, unasked."""
+        ...
+
+    def find(self, digest: str) -> Image | None:
+        """The image, when it is on this host; it counts as used now. Does not block."""
+        ...
+
+    def pull(self, reference: Reference, digest: str, say: Callable[[str], None]) -> Image:
+        """The image, pulled if it is not here; calls for the same digest at the same time pull it once. `say` hears of its progress."""
+        ...
+
+    def collect(self, keep: frozenset[str]) -> list[str]:
+        """Remove images that were not used for long, oldest first, while all take more than they may; none of `keep`. Their digests."""
+        ...
+
+    def close(self) -> None:
+        """End pulls under way, with ImageUnavailable."""
+        ...
 
 
 # ---- logs --------------------------------------------------------------------------------------------------------

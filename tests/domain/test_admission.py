@@ -130,7 +130,7 @@ def test_the_first_limit_that_holds_a_run_back_is_the_reason_it_is_given() -> No
 
 @pytest.mark.source("guide")
 def test_running_tasks_of_a_group_use_no_more_cpus_and_gpus_than_it_has() -> None:
-    room = Room(100, 100 * GIB)
+    room = Room(100, 100 * GIB, 100)
     tasks = [in_group(1, 2), in_group(2, 2), in_group(3)]
     assert ids(admit_tasks([TaskLine(tasks, room_in_group(cpus=3))], room, now_ms=0)) == [1, 3]
     with_gpus = [in_group(1, gpus=1), in_group(2, gpus=1), in_group(3)]

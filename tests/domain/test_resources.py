@@ -71,7 +71,7 @@ def test_the_smallest_type_that_fits_is_taken(cpus: int, memory_gib: int, name: 
         (90, 1, "nvidia-tesla-t4", 1, None),
         (1, 1, "nvidia-l4", 5, None),
         (1, 1, "nvidia-unheard-of", 1, None),
-        (1, 1, None, 1, None),
+        (1, 1, None, 1, "omics.g4dn.xlarge"),
     ],
 )
 def test_accelerators_take_the_smallest_of_their_families(

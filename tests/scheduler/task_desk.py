@@ -10,6 +10,7 @@ from typing import Any
 
 from runomics.domain.task import Reason
 from runomics.ports import Pool, StorageType, TaskCapacity, TaskEnd, Usage, Volume
+from runomics.runners.accelerators import GpuPool
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import RunPlace
 from runomics.scheduler.task_policy import TaskPolicy
@@ -133,6 +134,8 @@ class Desk:
         self.told: list[tuple[str, int, str]] = []
         self.quiet = threading.Condition()
         self.notes: list[str] = []
+        self.looks: list[tuple[int, int]] = []
+        self.accelerators = GpuPool()
         self.place = RunPlace(
             run_id=RUN_ID,
             run_uuid="11111111-1111-4111-8111-111111111111",
@@ -159,6 +162,8 @@ class Desk:
             policy=replace(TaskPolicy(host_cpus=2, host_memory_bytes=4 * GIB), **policy),
             on_quiet=self._on_quiet,
             run_note=lambda place, text: self.notes.append(text),
+            accelerators=self.accelerators,
+            look_at=lambda task_id, at_ms: self.looks.append((task_id, at_ms)),
         )
         tasks.set_listener(lambda run, key, attempt, message: self._hear(key, attempt, message))
         return tasks

@@ -372,7 +372,7 @@ def test_a_task_that_waits_for_the_host_says_so(hall: Hall) -> None:
     hall.open_run(RUN_ID + 2)
     hall.submit("large", cpus=16, run_id=RUN_ID + 2)
     hall.submit("a", cpus=1)
-    assert hall.tasks.waiting_reason(hall.row("a")) == "Waiting for free CPUs and memory of this server."
+    assert hall.tasks.waiting_reason(hall.row("a")) == "Waiting for 1 CPUs (0 are free) on this server."
 
 
 @pytest.mark.source("assumed")

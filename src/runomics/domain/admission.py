@@ -2,14 +2,15 @@
 
 Runs go by priority (higher first), then age. Tasks inherit their run's priority. Those of one run group stand in a line of their own,
 those of none in another; the lines are merged by rank, and a line whose group is full is left without looking at who else stands in it.
-A task that does not fit lets smaller ones pass for `PATIENCE_MS`; after that nothing behind it starts until it fits, so a large task
-cannot be starved by a stream of small ones: on the host nothing at all, in a group nothing of the group.
+A task that does not fit lets smaller ones pass for `PATIENCE_MS`; after that what it needs is put by for it, so a large task cannot be
+starved by a stream of small ones: those behind it share what the host has beyond its need, and in a group that is too full for it
+nothing of the group starts before it.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -80,13 +81,14 @@ class WaitingTask:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is free of the host's cpu and memory."""
+    """What is free of the host's cpu, memory and GPUs."""
 
     cpus: float
     memory_bytes: int
+    gpus: int = 0
 
     def holds(self, task: WaitingTask) -> bool:
-        return task.cpus <= self.cpus + 1e-9 and task.memory_bytes <= self.memory_bytes
+        return task.cpus <= self.cpus + 1e-9 and task.memory_bytes <= self.memory_bytes and task.gpus <= self.gpus
 
     @property
     def is_used_up(self) -> bool:
@@ -94,7 +96,30 @@ class Room:
         return self.cpus <= 1e-9 or self.memory_bytes <= 0
 
     def less(self, task: WaitingTask) -> Room:
-        return Room(self.cpus - task.cpus, self.memory_bytes - task.memory_bytes)
+        return Room(self.cpus - task.cpus, self.memory_bytes - task.memory_bytes, self.gpus - task.gpus)
+
+    def more(self, task: WaitingTask) -> Room:
+        return Room(self.cpus + task.cpus, self.memory_bytes + task.memory_bytes, self.gpus + task.gpus)
+
+    def without_need_of(self, task: WaitingTask) -> Room:
+        """What is left to others when as much of the task's need as there is is put by for it."""
+        return Room(
+            max(0.0, self.cpus - task.cpus),
+            max(0, self.memory_bytes - task.memory_bytes),
+            max(0, self.gpus - task.gpus),
+        )
+
+    def missing(self, task: WaitingTask) -> str:
+        """What the task waits for, in words for its owner."""
+        wanted = [
+            f"{task.cpus:g} CPUs ({max(0.0, self.cpus):g} are free)" if task.cpus > self.cpus + 1e-9 else "",
+            f"{task.memory_bytes / (1 << 30):.1f} GiB of memory ({max(0, self.memory_bytes) / (1 << 30):.1f} GiB are free)"
+            if task.memory_bytes > self.memory_bytes
+            else "",
+            f"{task.gpus} GPUs ({self.gpus} are free)" if task.gpus > self.gpus else "",
+        ]
+        needs = " and ".join(part for part in wanted if part)
+        return f"Waiting for {needs} on this server." if needs else "Waiting for tasks before it on this server."
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +206,9 @@ class TaskLine:
     room: GroupRoom | None = None
 
 
+NOTHING_STARTED: Mapping[int, int] = {}
+
+
 # ---- decisions ---------------------------------------------------------------------------------------------------
 
 
@@ -232,8 +260,19 @@ def waiting_reason(
     return "Waiting to be started."
 
 
-def admit_tasks(lines: Iterable[TaskLine], room: Room, *, now_ms: int) -> list[WaitingTask]:
-    """The tasks to start now, in order. They are looked at no further than there is room."""
+def admit_tasks(
+    lines: Iterable[TaskLine],
+    room: Room,
+    *,
+    now_ms: int,
+    started: Mapping[int, int] = NOTHING_STARTED,
+    most_of_a_run: int | None = None,
+) -> list[WaitingTask]:
+    """The tasks to start now, in order. They are looked at no further than there is room.
+
+    `started`: how many tasks of a run (by id) have been started and not ended; no run has more than `most_of_a_run`.
+    """
+    of_run: dict[int, int] = {}
     standing = [line for line in lines if line.room is None or not line.room.is_used_up]
     group_rooms = [line.room for line in standing]
     merged = _Merged([line.waiting for line in standing])
@@ -242,16 +281,20 @@ def admit_tasks(lines: Iterable[TaskLine], room: Room, *, now_ms: int) -> list[W
         number, task = merged.pop()
         group_room = group_rooms[number]
         is_impatient = now_ms - task.since_ms > PATIENCE_MS
-        if group_room is not None and not group_room.holds(task):
+        of_this_run = started.get(task.run_id, 0) + of_run.get(task.run_id, 0)
+        if most_of_a_run is not None and of_this_run >= most_of_a_run:
+            pass
+        elif group_room is not None and not group_room.holds(task):
             if is_impatient:
                 continue
         elif room.holds(task):
             chosen.append(task)
+            of_run[task.run_id] = of_run.get(task.run_id, 0) + 1
             room = room.less(task)
             if group_room is not None:
                 group_rooms[number] = group_room = group_room.after(task)
         elif is_impatient:
-            break
+            room = room.without_need_of(task)
         if group_room is None or not group_room.is_used_up:
             merged.advance(number)
     return chosen

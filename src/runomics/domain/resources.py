@@ -124,7 +124,8 @@ def instance_type(
 ) -> str | None:
     """The smallest type that holds the task; None when none does, or when the accelerator's name is unknown.
 
-    Source: guide (smallest that fits, c before m before r); observed (sizes are tried by vCPU upward).
+    Source: guide (smallest that fits, c before m before r); observed (sizes are tried by vCPU upward); assumed (accelerators
+    without a name: any family).
     """
     if accelerator_count > 0:
         return _gpu_instance_type(cpus, memory_gib, accelerator_type=accelerator_type, count=accelerator_count)
@@ -138,9 +139,10 @@ def instance_type(
 
 
 def _gpu_instance_type(cpus: int, memory_gib: int, *, accelerator_type: str | None, count: int) -> str | None:
+    families = tuple(GPU_TYPES) if accelerator_type is None else ACCELERATORS.get(accelerator_type, ())
     fitting = (
         (candidate.cpus, preference, candidate.name)
-        for preference, family in enumerate(ACCELERATORS.get(accelerator_type or "", ()))
+        for preference, family in enumerate(families)
         for candidate in GPU_TYPES[family]
         if cpus <= candidate.cpus and memory_gib <= candidate.memory_gib and count <= candidate.gpus
     )

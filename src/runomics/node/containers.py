@@ -80,6 +80,7 @@ def options(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
         *_rights(spec, descriptors),
         *(["--bind", root.image, "/"] if root.image else host_root(spec, root.etc)),
         *_own_files(spec, descriptors, root),
+        *_devices(spec),
         *_workflow(spec),
         *_frozen(root),
         "--json-status-fd", str(descriptors.status),
@@ -142,6 +143,17 @@ def _own_files(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
     if root.image:
         for name in (host_etc.HOSTS, "resolv.conf") if spec.network else (host_etc.HOSTS,):
             chosen += ["--ro-bind-try", f"{root.etc}/{name}", f"/etc/{name}"]
+    return chosen
+
+
+def _devices(spec: Spec) -> list[str]:
+    """The accelerators that the attempt was given, and the host's libraries that go with them."""
+    chosen: list[str] = []
+    for source, target in spec.devices:
+        chosen += ["--dev-bind", source, target]
+    for source, target in spec.device_mounts:
+        if source != target or spec.rootfs is not None or not source.startswith(HOST_DIRECTORIES):
+            chosen += ["--ro-bind", source, target]
     return chosen
 
 

@@ -42,6 +42,8 @@ class Spec(NamedTuple):
     cgroup: str
     cgroup_parent: str
     bwrap: str
+    devices: list[list[str]]
+    device_mounts: list[list[str]]
 
     @property
     def cgroup_name(self) -> str:
@@ -96,4 +98,6 @@ def _spec(document: dict[str, Any]) -> Spec:
         cgroup=document["cgroup"],
         cgroup_parent=document["cgroup_parent"],
         bwrap=document["bwrap"],
+        devices=list(document.get("devices") or ()),
+        device_mounts=list(document.get("device_mounts") or ()),
     )

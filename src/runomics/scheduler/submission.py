@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from runomics.domain.profile import MOST_PROFILES, Profile, refused_order
+
 ROOT = "/mnt/workflow"
 NAME_LIMIT = 128
 ARGUMENTS_LIMIT = 256
+MOST_CPUS, MOST_BYTES = 100_000.0, 1 << 56
+"""Far above any machine: what is larger is as good as this, and a row can hold it."""
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -21,7 +25,10 @@ class InvalidSubmission(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One task attempt as its engine asked for it. Paths are those inside the sandbox, under /mnt/workflow."""
+    """One task attempt as its engine asked for it. Paths are those inside the sandbox, under /mnt/workflow.
+
+    `service_retries`: how often the service may try again after an error of its own; None: as the operator set it.
+    """
 
     key: str
     attempt: int
@@ -40,6 +47,13 @@ class Submission:
     accelerator_count: int = 0
     timeout_seconds: int | None = None
     network: bool = False
+    fallbacks: tuple[Profile, ...] = ()
+    service_retries: int | None = None
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The ways to run it, in order: the fallback list in place of what stands beside it, or that alone."""
+        return self.fallbacks or (Profile(self.cpus, self.memory_bytes, self.accelerator_type, self.accelerator_count),)
 
 
 def beneath(path: str) -> str:
@@ -78,6 +92,14 @@ def _number(line: Mapping[str, Any], member: str) -> float:
     return value
 
 
+def _cpus(line: Mapping[str, Any]) -> float:
+    return min(_number(line, "cpus"), MOST_CPUS)
+
+
+def _bytes(line: Mapping[str, Any], member: str) -> int:
+    return int(min(_number(line, member), MOST_BYTES))
+
+
 def _argv(value: object) -> tuple[str, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= ARGUMENTS_LIMIT:
         raise InvalidSubmission("argv must be a list of texts")
@@ -102,6 +124,36 @@ def _environment(value: object) -> dict[str, str]:
     return env
 
 
+def _accelerators(value: object) -> tuple[str | None, int]:
+    """(type, count); the type None when any will do."""
+    if value is None:
+        return None, 0
+    if not isinstance(value, Mapping):
+        raise InvalidSubmission("accelerators must be a map")
+    count = _number(value, "count")
+    if count > 1000:
+        raise InvalidSubmission("count of accelerators must be at most 1000")
+    return _text(value, "type", 128) if value.get("type") is not None else None, math.ceil(count)
+
+
+def _profiles(value: object) -> tuple[Profile, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > MOST_PROFILES:
+        raise InvalidSubmission(f"profiles must be a list of at most {MOST_PROFILES}")
+    found: list[Profile] = []
+    for one in value:
+        if not isinstance(one, Mapping):
+            raise InvalidSubmission("profiles must be a list of maps")
+        kind, count = _accelerators(one.get("accelerators"))
+        wait_seconds = int(_number(one, "wait_seconds"))
+        found.append(Profile(_cpus(one), _bytes(one, "memory_bytes"), kind, count, wait_seconds or None))
+    why = refused_order(found)
+    if why is not None:
+        raise InvalidSubmission(why)
+    return tuple(found)
+
+
 def parse(line: Mapping[str, Any]) -> Submission:
     """The checked form of a `submit` line.
 
@@ -114,9 +166,8 @@ def parse(line: Mapping[str, Any]) -> Submission:
     cwd = _path(line, "cwd")
     if cwd is None:
         raise InvalidSubmission("cwd must be a path")
-    accelerators = line.get("accelerators")
-    if accelerators is not None and not isinstance(accelerators, Mapping):
-        raise InvalidSubmission("accelerators must be a map")
+    kind, count = _accelerators(line.get("accelerators"))
+    retries = line.get("service_retries")
     timeout = line.get("timeout_seconds")
     return Submission(
         key=_text(line, "key", 1024),
@@ -129,11 +180,13 @@ def parse(line: Mapping[str, Any]) -> Submission:
         stderr=_path(line, "stderr"),
         env=_environment(line.get("env")),
         image=_text(line, "image", 1024) if line.get("image") is not None else None,
-        cpus=_number(line, "cpus"),
-        memory_bytes=int(_number(line, "memory_bytes")),
-        disk_bytes=int(_number(line, "disk_bytes")),
-        accelerator_type=_text(accelerators, "type", 128) if accelerators else None,
-        accelerator_count=int(_number(accelerators, "count")) if accelerators else 0,
+        cpus=_cpus(line),
+        memory_bytes=_bytes(line, "memory_bytes"),
+        disk_bytes=_bytes(line, "disk_bytes"),
+        accelerator_type=kind,
+        accelerator_count=count,
         timeout_seconds=None if timeout is None else int(_number(line, "timeout_seconds")),
         network=line.get("network") is True,
+        fallbacks=_profiles(line.get("profiles")),
+        service_retries=None if retries is None else int(_number(line, "service_retries")),
     )

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from runomics.domain.admission import GroupLimits, WaitingTask
+from runomics.domain.profile import Profile
 from runomics.domain.task import Reason
 from runomics.ports import TaskEnd
 from runomics.scheduler.submission import Submission, beneath
@@ -57,7 +58,10 @@ class OpenRun:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try of one submission. `row` mirrors the database's; `outputs`: where it prints, relative to the volume."""
+    """One try of one submission. `row` mirrors the database's; `profile`: how it is run, one of the submission's.
+
+    `outputs`: where it prints, relative to the volume.
+    """
 
     run: OpenRun
     row: TaskRow
@@ -66,6 +70,7 @@ class Attempt:
     cpus: float
     memory_bytes: int
     since_ms: int
+    profile: Profile = field(default_factory=Profile)
     status_is_running: bool = False
     holds_room: bool = False
     end: TaskEnd | None = None

@@ -33,6 +33,7 @@ class TaskLines(Generic[W]):
         self._waiting: dict[int, W] = {}
         self._limits: dict[int, GroupLimits] = {}
         self._use: dict[int, GroupUse] = {}
+        self._started: dict[int, int] = {}
 
     # ---- lines ---------------------------------------------------------------------------------------------------
 
@@ -58,16 +59,21 @@ class TaskLines(Generic[W]):
         """Whether it waits."""
         return self._waiting.get(waiter.waiting.task_id) is waiter
 
+    def find(self, task_id: int) -> W | None:
+        """Who waits under that id."""
+        return self._waiting.get(task_id)
+
     def of_run(self, run_id: int, group_id: int | None) -> list[W]:
         """Those of a run that wait, in order."""
         return [waiter for _, task, waiter in self._lines.get(group_id, []) if task.run_id == run_id]
 
-    def admit(self, room: Room, *, now_ms: int) -> list[W]:
+    def admit(self, room: Room, *, now_ms: int, most_of_a_run: int | None = None) -> list[W]:
         """Those that start now, in order. They wait no longer."""
         lines = [
             TaskLine((task for _, task, _ in line), self._room(group_id)) for group_id, line in self._lines.items()
         ]
-        admitted = [self._waiting[task.task_id] for task in admit_tasks(lines, room, now_ms=now_ms)]
+        chosen = admit_tasks(lines, room, now_ms=now_ms, started=self._started, most_of_a_run=most_of_a_run)
+        admitted = [self._waiting[task.task_id] for task in chosen]
         for waiter in admitted:
             self.leave(waiter)
         return admitted
@@ -86,15 +92,19 @@ class TaskLines(Generic[W]):
         self._use.pop(group_id, None)
 
     def hold(self, waiter: W) -> None:
-        """Count what it asked for as used by its group."""
+        """Count it as started, and what it asked for as used by its group."""
+        task = waiter.waiting
+        self._started[task.run_id] = self._started.get(task.run_id, 0) + 1
         if waiter.group_id is not None:
-            task = waiter.waiting
             self._use[waiter.group_id] = self._used(waiter.group_id).more(task.requested_cpus, task.gpus)
 
     def release(self, waiter: W) -> None:
         """Give back what `hold` counted."""
+        task = waiter.waiting
+        left = self._started.pop(task.run_id) - 1
+        if left:
+            self._started[task.run_id] = left
         if waiter.group_id is not None:
-            task = waiter.waiting
             self._use[waiter.group_id] = self._used(waiter.group_id).less(task.requested_cpus, task.gpus)
 
     def refusal(self, waiter: W) -> str | None:
@@ -114,6 +124,10 @@ class TaskLines(Generic[W]):
         """Which limit of its group it waits for; None when that is not what it waits for."""
         room = self._room(waiter.group_id)
         return None if room is None else room.missing(waiter.waiting)
+
+    def started_of(self, run_id: int) -> int:
+        """How many tasks of the run are started and have not ended."""
+        return self._started.get(run_id, 0)
 
     def _room(self, group_id: int | None) -> GroupRoom | None:
         limits = None if group_id is None else self._limits.get(group_id)

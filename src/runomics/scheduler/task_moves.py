@@ -57,7 +57,13 @@ class TaskMoves:
         Raises:
             IllegalTaskTransition: the table has no such move.
         """
-        to = advance(row.status, event)
+        return self._write(row, advance(row.status, event), columns)
+
+    def change(self, row: TaskRow, **columns: Any) -> TaskRow:
+        """Change columns of a row whose status stays; the row as it will be."""
+        return self._write(row, row.status, columns)
+
+    def _write(self, row: TaskRow, to: TaskStatus, columns: Mapping[str, Any]) -> TaskRow:
         move = _Move(row, to, self._clock.now_ms(), columns)
         with self._lock:
             if self._is_late(row.id):

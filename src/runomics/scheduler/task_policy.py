@@ -4,58 +4,87 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runomics.domain.profile import EXHAUSTED, NO_SUCH_GPU, Profile, Refusal
 from runomics.domain.task import Reason
 from runomics.ports import TaskEnd
 from runomics.scheduler.submission import Submission
-from runomics.store.tasks import TaskRow
 
 GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """`host_*`: what tasks may use at once; `oversize`: clamp, fail; `unknown_images`: fail, host."""
+    """`host_*`: what tasks may use at once; `oversize`: clamp, fail; `unknown_images`: fail, host; `most_of_a_run`: started at once."""
 
     host_cpus: float
     host_memory_bytes: int
+    host_gpus: int = 0
     oversize: str = "clamp"
     unknown_images: str = "fail"
     retries: int = 2
     grace_seconds: float = 2.0
+    most_of_a_run: int | None = None
 
-    def share(self, row: TaskRow) -> tuple[float, int]:
-        """CPUs and bytes of memory that the task gets: what it was rounded to, and no more than the host gives."""
-        return min(float(row.cpus), self.host_cpus), min(row.memory_gib * GIB, self.host_memory_bytes)
+    def share(self, profile: Profile) -> tuple[float, int]:
+        """CPUs and bytes of memory that a task gets: what it was rounded to, and no more than the host gives."""
+        cpus, memory_gib = profile.rounded
+        return min(float(cpus), self.host_cpus), min(memory_gib * GIB, self.host_memory_bytes)
 
-    def is_short(self, row: TaskRow) -> bool:
+    def is_short(self, profile: Profile) -> bool:
         """Whether the task gets less than it asks for."""
-        return self.share(row) != (float(row.cpus), row.memory_gib * GIB)
+        cpus, memory_gib = profile.rounded
+        return self.share(profile) != (float(cpus), memory_gib * GIB)
 
+    def retries_of(self, submission: Submission) -> int:
+        """How often the service tries again after a loss of its own: what the task asks for, up to what the operator allows."""
+        asked = submission.service_retries
+        return self.retries if asked is None else min(asked, self.retries)
 
-def no_instance_type(row: TaskRow) -> TaskEnd | None:
-    """The end of a task that is larger than any instance type; None for any other."""
-    if row.instance_type is not None:
-        return None
-    wanted = f"{row.cpus} CPUs, {row.memory_gib} GiB" + (f", {row.gpus} GPUs" if row.gpus else "")
-    return TaskEnd(Reason.REFUSED, None, f"No instance type has {wanted}.")
+    def profiles_here(self, submission: Submission) -> tuple[Profile, ...]:
+        """Those of its profiles that this host can give, in order; the first of all when there are none."""
+        return tuple(each for each in submission.profiles if self.refusal_of(each) is None) or submission.profiles[:1]
 
+    def refusal_of(self, profile: Profile) -> Refusal | None:
+        """Why this host can never give the profile, None when it can.
 
-def refusal(row: TaskRow, submission: Submission, policy: TaskPolicy) -> TaskEnd | None:
-    """Why this server can never run the task, None when it can."""
-    if submission.image is not None and policy.unknown_images != "host":
-        return TaskEnd(
-            Reason.IMAGE,
-            None,
-            f"The image {submission.image} cannot be had: this server runs tasks on its own root. "
-            "Set unknown_images to host to run such tasks there.",
+        Deviation: any GPU of the server stands for the accelerator that was asked for.
+        """
+        refusal = profile.refusal()
+        if refusal is not None:
+            return refusal
+        if profile.gpus > self.host_gpus:
+            has = f"this server has {self.host_gpus}" if self.host_gpus else "this server has none"
+            return Refusal(NO_SUCH_GPU, f"It asks for {profile.text}; of GPUs {has}.")
+        if self.oversize == "clamp" or not self.is_short(profile):
+            return None
+        return Refusal(
+            "INVALID_TASK_RESOURCE_VALUE",
+            f"It asks for {profile.text}; this host gives at most {self.host_cpus:g} CPUs and "
+            f"{self.host_memory_bytes // GIB} GiB, and oversize_tasks is fail.",
         )
-    if submission.accelerator_count:
-        return TaskEnd(Reason.REFUSED, None, "This server has no accelerators.")
-    if policy.oversize == "clamp" or not policy.is_short(row):
+
+    def refusal(self, submission: Submission) -> TaskEnd | None:
+        """Why this server can never run the task, None when it can."""
+        whys = [self.refusal_of(profile) for profile in submission.profiles]
+        found = [why for why in whys if why is not None]
+        if len(found) == len(whys):
+            if not submission.fallbacks:
+                return TaskEnd(Reason.REFUSED, None, found[0].message, found[0].code)
+            said = " ".join(dict.fromkeys(why.message for why in found))
+            return TaskEnd(
+                Reason.REFUSED, None, f"None of its {len(whys)} fallback profiles can be had. {said}", EXHAUSTED
+            )
+        if submission.image is not None and self.unknown_images != "host":
+            return TaskEnd(
+                Reason.IMAGE,
+                None,
+                f"The image {submission.image} cannot be had: this server runs tasks on its own root. "
+                "Set unknown_images to host to run such tasks there.",
+            )
         return None
-    return TaskEnd(
-        Reason.REFUSED,
-        None,
-        f"It asks for {row.cpus} CPUs and {row.memory_gib} GiB; this host gives at most {policy.host_cpus:g} CPUs and "
-        f"{policy.host_memory_bytes // GIB} GiB, and oversize_tasks is fail.",
-    )
+
+
+def exhausted(submission: Submission) -> TaskEnd:
+    """The end of a task whose fallback profiles were all waited for in vain."""
+    waits = ", ".join(f"{each.text} for {(each.wait_seconds or 0) // 60} minutes" for each in submission.profiles)
+    return TaskEnd(Reason.REFUSED, None, f"It waited in vain for each of its fallback profiles: {waits}.", EXHAUSTED)

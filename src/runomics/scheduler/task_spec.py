@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from runomics.scheduler.submission import beneath
 from runomics.scheduler.task_attempt import Attempt
 
 MOST_PROCESSES = 4096
+OWN_PREFIX = "AWS_WORKFLOW_"
+"""Names that a task's own environment cannot set. Source: guide, ecr-env-vars."""
+RESOURCE_TYPE = "AWS_HEALTHOMICS_RESOURCE_TYPE"
+"""Set for a task with a fallback list: the accelerator it got, or cpu. Source: guide, advanced-resource-configuration."""
 
 
 def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
@@ -31,11 +36,12 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "stdout": None if submission.stdout is None else beneath(submission.stdout),
         "stderr": None if submission.stderr is None else beneath(submission.stderr),
         "env": {
-            **submission.env,
+            **{name: value for name, value in submission.env.items() if not name.startswith(OWN_PREFIX)},
             **place.environment,
             "AWS_WORKFLOW_TASK": task_arn,
             "AWS_WORKFLOW_TASK_ID": str(row.id),
             "AWS_WORKFLOW_TASK_UUID": row.uuid,
+            **({RESOURCE_TYPE: attempt.profile.resource_type} if submission.fallbacks else {}),
         },
         "volume": str(place.volume),
         "inputs": str(place.run_directory / "inputs"),
@@ -50,3 +56,8 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "timeout_seconds": submission.timeout_seconds,
         "grace_seconds": grace_seconds,
     }
+
+
+def with_devices(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec with the accelerators that were taken for it; their environment yields to the service's own."""
+    return {**spec, **devices, "env": {**devices.get("env", {}), **spec["env"]}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,20 +17,23 @@ import structlog
 
 from runomics.domain import failures
 from runomics.domain.admission import GroupLimits, Room
+from runomics.domain.profile import Profile
 from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
-from runomics.ports import Clock, LogStore, RunStorage, TaskEnd, TaskRunner
+from runomics.ports import Accelerators, Clock, LogStore, RunStorage, TaskEnd, TaskRunner
 from runomics.scheduler import task_attempt, task_policy, task_spec
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import Attempt, OpenRun, RunPlace
 from runomics.scheduler.task_lines import TaskLines
 from runomics.scheduler.task_moves import TaskMoves
 from runomics.scheduler.task_policy import GIB, TaskPolicy
-from runomics.scheduler.task_rows import TaskRows
+from runomics.scheduler.task_rows import TaskRows, shown
 from runomics.store.database import Store
 from runomics.store.tasks import TaskRow
 
 log = structlog.get_logger()
+
+LOOK_AGAIN_MS = 60_000
 
 
 class Listener(Protocol):
@@ -52,7 +56,10 @@ class Tasks:
         policy: TaskPolicy,
         on_quiet: Callable[[int], None],
         run_note: Callable[[RunPlace, str], None],
+        accelerators: Accelerators,
+        look_at: Callable[[int, int], None],
     ) -> None:
+        """`look_at(task id, UTC epoch ms)` has `waited` called at that time."""
         self._runner = runner
         self._storage = storage
         self._logs = logs
@@ -60,10 +67,12 @@ class Tasks:
         self._policy = policy
         self._on_quiet = on_quiet
         self._run_note = run_note
+        self._accelerators = accelerators
+        self._look_at = look_at
         self._moves = TaskMoves(store=store, clock=clock, on_written=on_quiet)
         self._move = self._moves.move
         self._closing = threading.Event()
-        self._rows = TaskRows(store, policy.retries, self._closing)
+        self._rows = TaskRows(store, policy, self._closing)
         self._lock = threading.RLock()
         self._runs: dict[int, OpenRun] = {}
         self._by_directory: dict[Path, Attempt] = {}
@@ -188,7 +197,13 @@ class Tasks:
             found = None if run is None else run.attempts.get((row.key, row.attempt))
             if found is None or found.row.id != row.id or not self._lines.has(found):
                 return None
-            return self._lines.missing(found) or "Waiting for free CPUs and memory of this server."
+            group = self._lines.missing(found)
+            if group is not None:
+                return group
+            most, started = self._policy.most_of_a_run, self._lines.started_of(row.run_id)
+            if most is not None and started >= most:
+                return f"Waiting: {started} of at most {most} tasks of this run are running (task_concurrency)."
+            return replace(self._room, gpus=self._accelerators.free()).missing(found.waiting)
 
     # ---- submissions ---------------------------------------------------------------------------------------------
 
@@ -236,7 +251,8 @@ class Tasks:
         return self._runner.records(place.run_directory) / task_attempt.name_of(row)
 
     def _take(self, run: OpenRun, submission: Submission, row: TaskRow, now_ms: int) -> None:
-        cpus, memory_bytes = self._policy.share(row)
+        profile = self._profile_of(submission, row)
+        cpus, memory_bytes = self._policy.share(profile)
         attempt = Attempt(
             run=run,
             row=row,
@@ -245,6 +261,7 @@ class Tasks:
             cpus=cpus,
             memory_bytes=memory_bytes,
             since_ms=now_ms,
+            profile=profile,
             outputs=task_attempt.outputs_of(submission),
         )
         if row.status in ENDED_TASKS:
@@ -259,68 +276,106 @@ class Tasks:
             run.unsettled += 1
             self._by_directory[attempt.directory] = attempt
         self._tell(attempt, {"op": "queued"})
-        refusal = self._refusal(attempt)
+        refusal = self._policy.refusal(submission)
         if refusal is not None:
             self._ended(attempt, refusal)
             return
+        if profile is not submission.profiles[0]:
+            self._note(attempt, f"runs with {profile.text}: the profiles before it cannot be had on this server.")
+        self._stand(attempt)
+
+    def _stand(self, attempt: Attempt) -> None:
+        """Let it wait for its turn in the line of its group, if it can ever have one."""
         self._note_short_share(attempt)
         with self._lock:
             # The limits may have been lowered a moment ago: whoever stands in a line must be able to leave it.
             why = self._lines.refusal(attempt)
             # Its row took a while: what stands in no line by the time its run is stopped is not taken out of one.
-            stopping = run.stopping
+            stopping = attempt.run.stopping
             if why is None and not stopping:
                 self._lines.join(attempt)
         if stopping:
             self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The run was stopped."))
         elif why is not None:
             self._ended(attempt, TaskEnd(Reason.REFUSED, None, why))
+        elif attempt.profile.wait_seconds is not None:
+            self._look_at(attempt.row.id, self._clock.now_ms() + attempt.profile.wait_seconds * 1000)
 
-    def _refusal(self, attempt: Attempt) -> TaskEnd | None:
-        """Why this attempt can never run here, None when it can."""
-        if attempt.submission is None:
-            return None
-        too_large = task_policy.no_instance_type(attempt.row)
-        if too_large is not None:
-            return too_large
+    def waited(self, task_id: int) -> None:
+        """A task's time to wait for its turn with one of its profiles may be over: it stands with the next, or fails.
+
+        A limit of its group holds it back as long as it likes.
+        """
         with self._lock:
-            why = self._lines.refusal(attempt)
-        if why is not None:
-            return TaskEnd(Reason.REFUSED, None, why)
-        return task_policy.refusal(attempt.row, attempt.submission, self._policy)
+            attempt = self._lines.find(task_id)
+            if attempt is None or attempt.submission is None or attempt.profile.wait_seconds is None:
+                return
+            left_ms = attempt.since_ms + attempt.profile.wait_seconds * 1000 - self._clock.now_ms()
+            if left_ms > 0 or self._lines.missing(attempt) is not None:
+                self._look_at(task_id, self._clock.now_ms() + max(left_ms, LOOK_AGAIN_MS))
+                return
+            self._lines.leave(attempt)
+            following = self._following(attempt.submission, attempt.profile)
+            if following is not None:
+                attempt.profile, attempt.since_ms = following, self._clock.now_ms()
+                attempt.cpus, attempt.memory_bytes = self._policy.share(following)
+                attempt.row = self._moves.change(attempt.row, **shown(following))
+        if following is None:
+            self._ended(attempt, task_policy.exhausted(attempt.submission))
+            return
+        self._note(attempt, f"waited in vain and now waits with its next profile: {following.text}.")
+        self._stand(attempt)
+        self._admit()
+
+    def _following(self, submission: Submission, profile: Profile) -> Profile | None:
+        here = self._policy.profiles_here(submission)
+        number = here.index(profile) + 1 if profile in here else 0
+        return here[number] if number < len(here) else None
+
+    def _profile_of(self, submission: Submission, row: TaskRow) -> Profile:
+        """The one that the row was made or changed with."""
+        columns = (row.cpus, row.memory_gib, row.gpus, row.instance_type)
+        same = (each for each in submission.profiles if tuple(shown(each).values()) == columns)
+        return next(same, self._policy.profiles_here(submission)[0])
 
     def _note_short_share(self, attempt: Attempt) -> None:
-        row = attempt.row
-        if not self._policy.is_short(row):
-            return
-        self._run_note(
-            attempt.place,
-            f"Task {row.name} (task ID {row.id}) asks for {row.cpus} CPUs and {row.memory_gib} GiB "
-            f"and gets {attempt.cpus:g} CPUs and {attempt.memory_bytes // GIB} GiB, all that this host gives.",
-        )
+        if self._policy.is_short(attempt.profile):
+            self._note(
+                attempt,
+                f"asks for {attempt.row.cpus} CPUs and {attempt.row.memory_gib} GiB "
+                f"and gets {attempt.cpus:g} CPUs and {attempt.memory_bytes // GIB} GiB, all that this host gives.",
+            )
+
+    def _note(self, attempt: Attempt, text: str) -> None:
+        self._run_note(attempt.place, f"Task {attempt.row.name} (task ID {attempt.row.id}) {text}")
 
     def _admit(self) -> None:
         with self._lock:
             if self._closed:
                 return
-            starting = self._lines.admit(self._room, now_ms=self._clock.now_ms())
+            room = replace(self._room, gpus=self._accelerators.free())
+            most = self._policy.most_of_a_run
+            starting = self._lines.admit(room, now_ms=self._clock.now_ms(), most_of_a_run=most)
             for attempt in starting:
                 self._hold(attempt)
+                if attempt.row.gpus:
+                    self._accelerators.take(attempt.directory, attempt.row.gpus)
         for attempt in starting:
             self._start(attempt)
 
     def _hold(self, attempt: Attempt) -> None:
         attempt.holds_room = True
         self._lines.hold(attempt)
-        self._room = Room(self._room.cpus - attempt.cpus, self._room.memory_bytes - attempt.memory_bytes)
+        self._room = self._room.less(attempt.waiting)
 
     def _start(self, attempt: Attempt) -> None:
         if attempt.row.status is TaskStatus.PENDING:
             attempt.row = self._move(attempt.row, TaskEvent.ADMITTED)
         try:
-            self._runner.prepare(
-                attempt.directory, task_spec.spec_of(attempt, grace_seconds=self._policy.grace_seconds)
-            )
+            spec = task_spec.spec_of(attempt, grace_seconds=self._policy.grace_seconds)
+            if attempt.row.gpus:
+                spec = task_spec.with_devices(spec, self._accelerators.members(attempt.directory))
+            self._runner.prepare(attempt.directory, spec)
         except OSError as error:
             self._ended(attempt, TaskEnd(Reason.RUNTIME, None, f"The attempt could not be prepared: {error}"))
             return
@@ -329,7 +384,8 @@ class Tasks:
     def _adopt(self, run: OpenRun, row: TaskRow) -> None:
         """Take over an attempt that an earlier server started."""
         directory = self._directory_of(run.place, row)
-        cpus, memory_bytes = self._policy.share(row)
+        profile = Profile(row.cpus, row.memory_gib * GIB, None, row.gpus)
+        cpus, memory_bytes = self._policy.share(profile)
         attempt = Attempt(
             run=run,
             row=row,
@@ -338,6 +394,7 @@ class Tasks:
             cpus=cpus,
             memory_bytes=memory_bytes,
             since_ms=row.created_ms,
+            profile=profile,
             outputs=task_attempt.outputs_of_spec(task_attempt.left_spec(directory)),
         )
         if row.status is TaskStatus.PENDING:
@@ -359,6 +416,7 @@ class Tasks:
 
     def _close_row(self, place: RunPlace, row: TaskRow, why: str) -> None:
         self._runner.kill(self._directory_of(place, row))
+        self._accelerators.release(self._directory_of(place, row))
         self._move(row, TaskEvent.CANCELLED, status_message=why, reason=str(Reason.CANCELLED))
 
     def _stop(self, attempt: Attempt) -> None:
@@ -395,12 +453,13 @@ class Tasks:
             if attempt.holds_room:
                 attempt.holds_room = False
                 self._lines.release(attempt)
-                self._room = Room(self._room.cpus + attempt.cpus, self._room.memory_bytes + attempt.memory_bytes)
+                self._room = self._room.more(attempt.waiting)
+            self._accelerators.release(attempt.directory)
             run = attempt.run
             again = (
                 end.reason in RETRIED_BY_SERVICE
                 and attempt.submission is not None
-                and attempt.row.try_ <= self._policy.retries
+                and attempt.row.try_ <= self._policy.retries_of(attempt.submission)
                 and not run.stopping
             )
         if not again:
