@@ -110,7 +110,7 @@ def _rights(spec: Spec, descriptors: Descriptors) -> list[str]:
 
 
 def _frozen(root: Root) -> list[str]:
-    """bwrap's own tmpfs are half as large as the host's memory, in which nobody counts them where there is no cgroup: nothing to write on."""
+    """bwrap's own tmpfs are half as large as the host's memory, and nobody counts them where there is no cgroup: they are closed."""
     chosen = ["--remount-ro", "/dev"]
     return chosen if root.image else [*chosen, "--remount-ro", "/"]
 
