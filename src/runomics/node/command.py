@@ -2,7 +2,7 @@
 
 `launch RUNS FD` is the task launcher on the socket FD, for runs whose volumes are mounted in RUNS; `supervise DIRECTORY` supervises one
 attempt in the foreground (the body of a batch job); `detect PARENT` prints the cgroup driver as JSON; `probe PARENT BWRAP DIRECTORY`
-prints what `doctor` wants to know.
+prints what `doctor` wants to know; `forget NETWORKS` removes the bridges that no task is on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 
-USAGE = "usage: node.pyz launch RUNS FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP DIRECTORY"
+USAGE = "usage: node.pyz launch RUNS FD | supervise DIRECTORY | detect PARENT | probe PARENT BWRAP DIRECTORY | forget NETWORKS"
 
 
 def main(arguments: list[str]) -> int:
@@ -35,6 +35,11 @@ def main(arguments: list[str]) -> int:
         from . import probe  # noqa: PLC0415 see above
 
         json.dump(probe.findings(*arguments[1:]), sys.stdout)
+        return 0
+    if len(arguments) == 2 and arguments[0] == "forget":
+        from . import bridge  # noqa: PLC0415 see above
+
+        json.dump(bridge.forget(arguments[1]), sys.stdout)
         return 0
     sys.stderr.write(USAGE + "\n")
     return 2

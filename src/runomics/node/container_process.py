@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any, NamedTuple
 
-from . import cgroups, containers, host_etc, image_root, volume
+from . import bridge, cgroups, containers, host_etc, image_root, volume
 from .containers import Descriptors
 from .spec import Spec
 
@@ -79,7 +79,10 @@ class ContainerProcess:
             )
             place = spec.host_etc or f"{directory}/{HOST_ETC}"
             looks = host_etc.recent_look(time.monotonic())
-            etc = host_etc.snapshot(place, containers.hosts_text(spec), looks, network=spec.network)
+            names = None if spec.bridge is None else bridge.resolver(spec.bridge)
+            etc = host_etc.snapshot(
+                place, containers.hosts_text(spec), looks, network=spec.network, resolver=names
+            )
             self._options = containers.options(spec, descriptors, containers.Root(image, etc))
             options, self._options_pipe = os.pipe2(os.O_CLOEXEC)
             keep(options)

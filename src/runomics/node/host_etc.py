@@ -26,7 +26,7 @@ PREFIXES = ("java", "python2", "python3")
 NETWORK_NAMES = ("gai.conf", "host.conf", "resolv.conf")
 """With the host's network, its way of finding names."""
 VISIBLE = ("/usr/", "/nix/store/")
-HOSTS = "hosts"
+HOSTS, RESOLVER = "hosts", "resolv.conf"
 
 
 LOOK_SECONDS = 1.0
@@ -58,31 +58,38 @@ def recent_look(now: float) -> Look:
     return _last[1]
 
 
-def snapshot(directory: str, hosts: str, looks: Look, *, network: bool = False, etc: str = "/etc") -> str:
+def snapshot(
+    directory: str, hosts: str, looks: Look, *, network: bool = False, resolver: str | None = None, etc: str = "/etc"
+) -> str:
     """The path of a snapshot of `etc` that looks so, with `hosts` as its /etc/hosts; below `directory`, made when it is missing.
 
-    Its time of modification is that of its last use.
+    `resolver` is put in the place of resolv.conf. Its time of modification is that of its last use.
     """
     pieces = [name for name in looks if network or name not in NETWORK_NAMES]
     newest_ns = max((looks[name][0] for name in pieces), default=0)
-    text = "\n".join([hosts, *(looks[name][1] for name in pieces)])
+    given = {HOSTS: hosts}
+    if resolver is not None:
+        given[RESOLVER] = resolver
+        pieces = [name for name in pieces if name != RESOLVER]
+    text = "\n".join([*given.values(), *(looks[name][1] for name in pieces)])
     path = f"{directory}/{newest_ns:x}-{zlib.crc32(text.encode()):08x}"
     try:
         os.utime(path)
     except FileNotFoundError:
-        _make(path, etc, pieces, hosts)
+        _make(path, etc, pieces, given)
     return path
 
 
-def _make(path: str, etc: str, pieces: list[str], hosts: str) -> None:
+def _make(path: str, etc: str, pieces: list[str], given: Mapping[str, str]) -> None:
     temporary = f"{path}.{os.getpid()}"
     os.makedirs(temporary, mode=0o755)
     for name in pieces:
         target = f"{temporary}/{name}"
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         _copy(f"{etc}/{name}", target, etc, pieces)
-    with open(f"{temporary}/{HOSTS}", "w") as file:
-        file.write(hosts)
+    for name, content in given.items():
+        with open(f"{temporary}/{name}", "w") as file:
+            file.write(content)
     try:
         os.rename(temporary, path)
     except OSError:

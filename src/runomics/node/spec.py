@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from . import bridge as bridges
+from .bridge import Bridge
+
 FORMAT = 1
 
 
@@ -33,6 +36,7 @@ class Spec(NamedTuple):
     host_etc: str | None
     rootless: bool
     network: bool
+    bridge: Bridge | None
     seccomp: str | None
     cpus: float
     memory_bytes: int
@@ -89,6 +93,7 @@ def _spec(document: dict[str, Any]) -> Spec:
         host_etc=document.get("host_etc"),
         rootless=bool(document["rootless"]),
         network=bool(document["network"]),
+        bridge=bridges.read(document["bridge"]) if document.get("bridge") else None,
         seccomp=document.get("seccomp"),
         cpus=float(document["cpus"]),
         memory_bytes=int(document["memory_bytes"]),

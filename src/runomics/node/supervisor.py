@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import cgroups, claim, linux, mount_view, processes, records, sweep, usage, volume
+from . import bridge, cgroups, claim, linux, mount_view, processes, records, sweep, usage, volume
 from . import spec as specs
 from .cgroups import Cgroup, Counters, Limits
 from .container_process import ROOTFS, ContainerProcess
@@ -78,7 +78,7 @@ class Attempt:
         """Run it to its end and write result.json; never raises for what the task or its volume is like."""
         try:
             end = self._attempt()
-        except (OSError, volume.Refused, ValueError) as error:
+        except (OSError, volume.Refused, bridge.Refused, ValueError) as error:
             records.complain()
             end = {"reason": "RUNTIME", "message": f"{type(error).__name__}: {error}"}
         self._cgroup.kill()
@@ -114,7 +114,7 @@ class Attempt:
             return {"reason": self._stop, "message": "cancelled before it started"}
         spec = self._spec
         self._cgroup.make(Limits(spec.cpus, spec.memory_bytes, spec.pids))
-        with mount_view.entered(self._namespaces, spec):
+        with bridge.entered(spec.bridge), mount_view.entered(self._namespaces, spec):
             root = volume.open_volume(spec.volume)
             try:
                 container = ContainerProcess(self._directory, spec, self._cgroup, root)
