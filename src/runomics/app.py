@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -32,7 +33,7 @@ from runomics.operations import registry
 from runomics.operations.access import Authorizer
 from runomics.operations.batch_submission import BatchSubmission
 from runomics.operations.caller import Caller, Site
-from runomics.operations.resource_facts import facts_of
+from runomics.operations.resource_facts import Read, facts_of
 from runomics.operations.throttle import Authorize, Throttle, throttled
 from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.roles_file import read_roles
@@ -40,17 +41,19 @@ from runomics.scheduler.object_access import ObjectAccess
 from runomics.server_pages import Pages
 from runomics.settings import Settings
 from runomics.store import accounts, versions
-from runomics.store.database import Overloaded, SqliteStore
+from runomics.store.choice import Lock, lock_database, open_store
+from runomics.store.database import Overloaded
 from runomics.store.definitions import Definitions
 from runomics.store.lock import acquire_scheduler_lock
 from runomics.store.migrate import NewerDatabase
 from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
 from runomics.store.transaction import StoreUnavailable as DatabaseUnavailable
+from runomics.store.transaction import Tx
 from runomics.web.exports import Exports
 from runomics.web.management import Management, folders_below
 from runomics.web.operator import Operator
-from runomics.wire.asgi import Edge, Handler
+from runomics.wire.asgi import Edge, Handler, MustNotWait
 from runomics.wire.errors import ApiError, ThrottlingException
 from runomics.wire.model import ServiceModel
 from runomics.wire.server import HttpServer, bind, settle
@@ -117,12 +120,13 @@ class Service:
             raise CannotStart(f"{error.strerror}; give --listen another address, or port 0 for a free one") from error
         self._secrets = data_directory.load_secrets(data)
         try:
-            self._store = SqliteStore(data / "database.sqlite")
+            self._database_lock = self._locked_database()
+            self._store = open_store(data, settings.database_url, connections=settings.database_connections)
         except (NewerDatabase, DatabaseUnavailable) as error:
             raise CannotStart(str(error)) from error
         data_directory.keys(self._store, data, account=settings.account, now_ms=self._clock.now_ms())
         self._keys = KeyRing(lambda: self._store.read(accounts.list_keys))
-        self._authorize = Authorizer(self._keys.policies, facts_of(self._store.read, settings.region))
+        self._authorize = Authorizer(self._keys.policies, facts_of(self._read_facts(), settings.region))
         self._audit = _audit_log(settings)
         self._definitions = Definitions(data / "definitions")
         self._url = ""
@@ -141,6 +145,28 @@ class Service:
             self._http.run()
         finally:
             self._stop()
+
+    def _locked_database(self) -> Lock | None:
+        url = self._settings.database_url
+        if url is None:
+            return None
+        lock = lock_database(url, lost=_leave)
+        if lock is None:
+            raise CannotStart("another server uses this database; stop it first, or give --database another one")
+        return lock
+
+    def _read_facts(self) -> Read:
+        """How authorization reads. The main thread is the loop's: a database behind a socket is asked from another one."""
+        read = self._store.read
+        if self._settings.database is None:
+            return read
+
+        def read_off_loop(work: Callable[[Tx], Any]) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                raise MustNotWait
+            return read(work)
+
+        return read_off_loop
 
     # ---- composition ---------------------------------------------------------------------------------------------
 
@@ -302,11 +328,19 @@ class Service:
         if self._audit is not None:
             self._audit.close()
         (self._data / "endpoint.json").unlink(missing_ok=True)
+        if self._database_lock is not None:
+            self._database_lock.release()
         if self._lock is not None:
             self._lock.release()
 
 
 # ---- pieces ------------------------------------------------------------------------------------------------------
+
+
+def _leave() -> None:
+    """Another server moves the runs now: this one must not do anything more, not even in order. Engines and tasks go on."""
+    print("runomics serve: another server has taken the database; this one ends", file=sys.stderr, flush=True)
+    os._exit(EXIT_CANNOT_START)
 
 
 def _audit_log(settings: Settings) -> AuditLog | None:

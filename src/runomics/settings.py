@@ -31,6 +31,11 @@ FOREIGN_VARIABLES = ("RUNOMICS_TEST_",)
 LISTEN = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})$")
 
 
+DATABASE_SCHEMES = ("postgresql://", "postgres://")
+SECRETS = ("database", "s3_secret_access_key")
+"""Settings whose value is never shown."""
+
+
 class SettingsError(Exception):
     """The settings cannot be used. The message names each wrong setting, where it came from and what it accepts."""
 
@@ -59,6 +64,14 @@ class Settings(BaseSettings):
         default_factory=default_data,
         description="Directory of everything the server keeps. Default: `/var/lib/runomics` for root, else "
         "`$XDG_DATA_HOME/runomics`.",
+    )
+    database: SecretStr | None = Field(
+        None,
+        description="URL of a PostgreSQL database, `postgresql://user@host/name`, for this server alone. Default: a file of SQLite "
+        "in `data`.",
+    )
+    database_connections: int = Field(
+        16, ge=4, description="Connections to `database` at most; one more is held by the server's lock."
     )
     listen: str = Field("127.0.0.1:8080", description="Address and port of the API; port 0 takes a free one.")
     region: str = Field(
@@ -200,6 +213,13 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(os.path.abspath(path.expanduser()))
 
+    @field_validator("database")
+    @classmethod
+    def _database_url(cls, database: SecretStr | None) -> SecretStr | None:
+        if database is not None and not database.get_secret_value().startswith(DATABASE_SCHEMES):
+            raise ValueError("must be a URL that begins with postgresql://")
+        return database
+
     @field_validator("listen")
     @classmethod
     def _address(cls, listen: str) -> str:
@@ -213,6 +233,11 @@ class Settings(BaseSettings):
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError("s3_access_key_id and s3_secret_access_key belong together")
         return self
+
+    @property
+    def database_url(self) -> str | None:
+        """`database` in clear, for the store alone."""
+        return None if self.database is None else self.database.get_secret_value()
 
     @property
     def address(self) -> Address:
@@ -312,5 +337,5 @@ def _explain(problem: Any, given: Mapping[str, Any]) -> str:
         origin = variable_of(name)
     else:
         origin = f"{name} in runomics.toml"
-    value = "" if name.endswith("secret_access_key") else f" {str(problem['input'])!r}"
+    value = "" if name in SECRETS else f" {str(problem['input'])!r}"
     return f"{origin}{value}: {message}"

@@ -6,7 +6,7 @@ What is not here is answered with NotSupportedOperationException by the edge.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runomics.operations import (
@@ -23,18 +23,24 @@ from runomics.operations import (
     workflows,
 )
 from runomics.operations.caller import Caller
-from runomics.store.database import Tx
+from runomics.store.dialect import hold_account, share_account
+from runomics.store.transaction import Tx
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An operation as data. `writes`: it is a unit of the writer. `prepare(caller, request)` does file work before, on a pool
-    thread, and gives the request that `function` gets.
+    """An operation as data. `writes`: it is a writing unit. `prepare(caller, request)` does file work before, on a pool thread,
+    and gives the request that `function` gets.
+
+    Where the database runs units side by side, one that writes holds its account to its end: what it looked up (a name, a quota, who
+    uses what it removes) stays true. `side_by_side`: it looks up nothing that others of its kind could change under it but by rows
+    that are unique or counted, so that they need not wait for each other.
     """
 
     name: str
     function: Callable[[Tx, Caller, Any], dict[str, Any] | None]
     writes: bool = False
+    side_by_side: bool = False
     prepare: Callable[[Caller, Any], Any] | None = None
 
 
@@ -82,7 +88,7 @@ OPERATIONS: tuple[Registered, ...] = (
     Registered("ListTagsForResource", tags.list_tags_for_resource),
     Registered("ListWorkflowVersions", versions.list_workflow_versions),
     Registered("ListWorkflows", workflows.list_workflows),
-    Registered("StartRun", runs.start_run, writes=True),
+    Registered("StartRun", runs.start_run, writes=True, side_by_side=True),
     Registered("StartRunBatch", batches.start_run_batch, writes=True, prepare=batches.find_settings),
     Registered("TagResource", tags.tag_resource, writes=True),
     Registered("UntagResource", tags.untag_resource, writes=True),
@@ -95,4 +101,15 @@ OPERATIONS: tuple[Registered, ...] = (
 
 def handlers() -> Mapping[str, Registered]:
     """Operation name → what serves it."""
-    return {operation.name: operation for operation in OPERATIONS}
+    return {operation.name: _holding_account(operation) if operation.writes else operation for operation in OPERATIONS}
+
+
+def _holding_account(operation: Registered) -> Registered:
+    hold = share_account if operation.side_by_side else hold_account
+    act = operation.function
+
+    def function(tx: Tx, caller: Caller, request: Any) -> dict[str, Any] | None:
+        hold(tx, caller.account)
+        return act(tx, caller, request)
+
+    return replace(operation, function=function)

@@ -101,6 +101,10 @@ class Page:
     respond: Callable[[PageRequest], PageAnswer]
 
 
+class MustNotWait(Exception):
+    """`authorize` would have to wait for something: it is asked again on a pool thread, where it may."""
+
+
 class _Disconnected(Exception):
     """The client went away before its request was whole."""
 
@@ -129,9 +133,10 @@ class Edge:
 
         `handlers` by operation name; one that is missing answers NotSupportedOperationException. `make_caller(key, request id)`
         makes what operations get as caller. `authorize(caller, operation name, request)` sees the request decoded and not yet
-        validated, so every member may have any JSON type; it raises AccessDeniedException. `now` is UTC epoch seconds. `pages` by
-        path: one that ends in "/" answers everything below it, another that path alone. `translate` gives the API's error for
-        exceptions of other rooms (a full queue of the store), None for faults. `audit` hears of every call to an operation, in the loop.
+        validated, so every member may have any JSON type; it raises AccessDeniedException, or in the loop's thread MustNotWait. `now`
+        is UTC epoch seconds. `pages` by path: one that ends in "/" answers everything below it, another that path alone. `translate`
+        gives the API's error for exceptions of other rooms (a full queue of the store), None for faults. `audit` hears of every call
+        to an operation, in the loop.
 
         Raises:
             ValueError: a handler for an operation that the model does not have.
@@ -197,12 +202,16 @@ class Edge:
                     raise UnknownOperationException(scope["method"], raw_path[:256].decode("latin-1"))
                 await self._answer_page(page, scope, headers, raw_path, body, receive, send, request_id)
                 return
-            if len(body) <= INLINE_BODY_BYTES:
-                caller, request = self._admit(operation, segments, scope, headers, raw_path, body, request_id, seen)
-            else:
-                caller, request = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._admit, operation, segments, scope, headers, raw_path, body, request_id, seen
-                )
+            admitting = (operation, segments, scope, headers, raw_path, body, request_id, seen)
+            waits = len(body) > INLINE_BODY_BYTES
+            if not waits:
+                try:
+                    caller, request = self._admit(*admitting)
+                except MustNotWait:
+                    waits = True
+                    seen.clear()
+            if waits:
+                caller, request = await asyncio.get_running_loop().run_in_executor(self._pool, self._admit, *admitting)
             handler = self._handlers.get(operation.name)
             if handler is None:
                 raise NotSupportedOperationException(f"{operation.name} is not supported by this server yet")
