@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         description="Days for which a webhook is tried again for an event that it does not take; then it is given up.",
     )
 
+    # ---- workflows
+    ready2run_directory: Path | None = Field(
+        None,
+        description="Folder with the Ready2Run workflows that every account may run, read at start. Without it there are none.",
+    )
+
     # ---- run storage
     storage_backend: Literal["auto", "xfs-image", "directory"] = Field(
         "auto",
@@ -208,7 +214,7 @@ class Settings(BaseSettings):
         description="A run whose engine is lost with its host: `restart` it where it was, or `fail` it.",
     )
 
-    @field_validator("data", "roles_file", mode="after")
+    @field_validator("data", "roles_file", "ready2run_directory", mode="after")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(os.path.abspath(path.expanduser()))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from runomics.domain import ready2run
 from runomics.domain.limits import Limits
+from runomics.domain.workflow import WorkflowStatus
 from runomics.operations.caller import Caller
 from runomics.operations.moments import moment
 from runomics.operations.run_request import check_s3_uri, check_tags
@@ -180,6 +182,43 @@ def exported(caller: Caller, row: WorkflowRow | VersionRow, wanted: object, *, r
     if "README" in names and row.readme is not None:
         urls["readme"] = caller.site.export_url(readme_path, expires_ms)
     return urls
+
+
+# ---- as the catalogue has it -------------------------------------------------------------------------------------
+
+
+def metadata(row: WorkflowRow | VersionRow) -> dict[str, str] | None:
+    """What the catalogue says of a Ready2Run workflow beside its definition; None of any other."""
+    found: dict[str, str] | None = orjson.loads(row.extra).get("metadata") if row.account == ready2run.ACCOUNT else None
+    return found
+
+
+def catalogue_members(row: WorkflowRow | VersionRow) -> dict[str, Any]:
+    """What everybody sees of a Ready2Run workflow beside `members`: metadata, and why it cannot be run."""
+    optional = {
+        "metadata": metadata(row),
+        "statusMessage": row.status_message if row.status == WorkflowStatus.FAILED else None,
+    }
+    return {name: value for name, value in optional.items() if value is not None}
+
+
+def export_owner(row: WorkflowRow | VersionRow) -> str:
+    """Who owns it, as export URLs have it."""
+    return row.account or "ready2run"
+
+
+def refuse_catalogue_export(request: Mapping[str, Any]) -> None:
+    """A Ready2Run workflow's definition is not for export; its README is.
+
+    Source: assumed.
+
+    Raises:
+        AccessDeniedException: the definition is to be exported.
+    """
+    if "DEFINITION" in request.get("export", ()):
+        raise AccessDeniedException(
+            "The definition of a Ready2Run workflow is not for export. Leave DEFINITION out of export; the workflow can be run."
+        )
 
 
 # ---- as it is shared ---------------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runomics.domain import identity
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, accepts
 from runomics.operations.caller import Caller
-from runomics.store import catalog, shares, versions
+from runomics.operations.workflows import usable
+from runomics.store import catalog, versions
 from runomics.store.database import Tx
 from runomics.store.versions import VersionRow
 from runomics.wire.errors import ConflictException, ResourceNotFoundException, ValidationException
@@ -32,18 +32,16 @@ def runnable(tx: Tx, caller: Caller, wanted: StartRunRequest) -> tuple[catalog.W
     if "workflowId" not in wanted:
         raise ValidationException("workflowId or runId is needed: name the workflow to run, or the run to repeat.")
     workflow_id = wanted["workflowId"]
-    number = identity.number(workflow_id)
-    owner = wanted.get("workflowOwnerId", caller.account)
-    row = None
-    if number is not None and (owner == caller.account or shares.may_use(tx, owner, number, caller.account)):
-        row = catalog.find_workflow(tx, owner, number)
-    if row is None or row.type != wanted.get("workflowType", "PRIVATE"):
-        raise ResourceNotFoundException(f"Workflow {workflow_id} not found. {_where_to_look(caller, owner)}")
+    owner = wanted.get("workflowOwnerId")
+    row = usable(tx, caller, workflow_id, workflow_type=wanted.get("workflowType", "PRIVATE"), owner_id=owner)
+    if row is None:
+        look = _where_to_look(caller, owner or caller.account)
+        raise ResourceNotFoundException(f"Workflow {workflow_id} not found. {look}")
     if "workflowVersionName" not in wanted:
         _require_active(f"Workflow {workflow_id}", row.status, "GetWorkflow")
         return row, row
     version_name = wanted["workflowVersionName"]
-    version = versions.find_version(tx, owner, row.id, version_name)
+    version = versions.find_version(tx, row.account, row.id, version_name)
     if version is None:
         raise ResourceNotFoundException(
             f"Version {version_name} of workflow {workflow_id} not found. Leave workflowVersionName out to run the workflow "

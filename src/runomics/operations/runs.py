@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from runomics.domain import identity, parameters, run, storage
+from runomics.domain import identity, parameters, ready2run, run, storage
 from runomics.domain.packaging import host_engine
 from runomics.operations import idempotency, pages, quota, run_request
 from runomics.operations.caller import Caller
@@ -314,6 +314,10 @@ def get_run(tx: Tx, caller: Caller, request: GetRunRequestTypeDef) -> dict[str, 
             "runLogStream": identity.log_stream_arn(site.region, caller.account, identity.run_stream(row.id)),
         }
     if "DEFINITION" in request.get("export", ()):
+        if row.workflow_type == ready2run.WORKFLOW_TYPE:
+            raise AccessDeniedException(
+                f"The definition of run {row.id} is not for export: its workflow is a Ready2Run workflow. Leave export out."
+            )
         if _is_of_another(caller, row):
             raise AccessDeniedException(
                 f"The definition of run {row.id} is not for export: account {row.workflow_owner_id} owns the workflow and shares it "

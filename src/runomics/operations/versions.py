@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runomics.domain import identity
+from runomics.domain import identity, ready2run
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, accepts
 from runomics.operations import definitions, idempotency, pages
 from runomics.operations.caller import Caller
@@ -124,11 +124,15 @@ def get_workflow_version(tx: Tx, caller: Caller, request: GetWorkflowVersionRequ
     if definitions.is_subscriber(caller, request):
         definitions.refuse_export(request)
         return answer
+    readme_path = f"readme/{definitions.export_owner(row)}/{workflow.id}/{row.version_name}"
+    if workflow.type == ready2run.WORKFLOW_TYPE:
+        definitions.refuse_catalogue_export(request)
+        answer |= definitions.catalogue_members(row)
+        return answer | definitions.exported(caller, row, request.get("export", ()), readme_path=readme_path)
     answer |= definitions.owners_members(row)
     bucket_owner = orjson.loads(row.extra).get("workflowBucketOwnerId")
     if bucket_owner is not None:
         answer["workflowBucketOwnerId"] = bucket_owner
-    readme_path = f"readme/{row.account}/{workflow.id}/{row.version_name}"
     return answer | definitions.exported(caller, row, request.get("export", ()), readme_path=readme_path)
 
 

@@ -2,7 +2,7 @@
 
 Creation is answered at once with CREATING; the scheduler's register opens the archive and decides between ACTIVE and FAILED.
 
-Deviation: there are no Ready2Run workflows; type READY2RUN finds and lists none.
+Deviation: Ready2Run workflows are those of the operator's catalogue (setting ready2run_directory); without one there are none.
 Deviation: workflowBucketOwnerId is kept but not compared: buckets have no owners yet.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runomics.domain import identity
+from runomics.domain import identity, ready2run
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, accepts
 from runomics.operations import definitions, idempotency, pages, quota
 from runomics.operations.caller import Caller
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def found(
     tx: Tx, caller: Caller, workflow_id: str, *, workflow_type: str = "PRIVATE", owner_id: str | None = None
 ) -> catalog.WorkflowRow:
-    """The caller's workflow of this type, or the one that `owner_id`, another account, shares with the caller.
+    """The caller's workflow, or the one that `owner_id`, another account, shares with the caller, or a Ready2Run workflow.
 
     Source: observed (`Workflow N not found`, also for the wrong type).
 
@@ -43,16 +43,29 @@ def found(
         ResourceNotFoundException: no such workflow, deleted, of another type or account, not shared or no longer: the same text
             for all.
     """
-    number = identity.number(workflow_id)
-    owner = owner_id or caller.account
-    row = None
-    if number is not None and (owner == caller.account or shares.may_use(tx, owner, number, caller.account)):
-        row = catalog.find_workflow(tx, owner, number)
-    if row is None or row.type != workflow_type:
-        raise ResourceNotFoundException(
-            f"Workflow {workflow_id} not found. {where_to_look(caller, owner, workflow_type)}"
-        )
+    row = usable(tx, caller, workflow_id, workflow_type=workflow_type, owner_id=owner_id)
+    if row is None:
+        look = where_to_look(caller, owner_id or caller.account, workflow_type)
+        raise ResourceNotFoundException(f"Workflow {workflow_id} not found. {look}")
     return row
+
+
+def usable(
+    tx: Tx, caller: Caller, workflow_id: str, *, workflow_type: str, owner_id: str | None
+) -> catalog.WorkflowRow | None:
+    """The workflow that the caller may look at and run; None when there is none of this id, type and owner for it.
+
+    Source: observed (a Ready2Run workflow is found with its type alone); assumed (and not with an owner).
+    """
+    number = identity.number(workflow_id)
+    if number is None:
+        return None
+    if workflow_type == ready2run.WORKFLOW_TYPE:
+        return catalog.find_workflow(tx, ready2run.ACCOUNT, number) if owner_id is None else None
+    owner = owner_id or caller.account
+    if owner != caller.account and not shares.may_use(tx, owner, number, caller.account):
+        return None
+    return catalog.find_workflow(tx, owner, number)
 
 
 def where_to_look(caller: Caller, owner: str, workflow_type: str) -> str:
@@ -62,6 +75,8 @@ def where_to_look(caller: Caller, owner: str, workflow_type: str) -> str:
             f"It is not shared by account {owner}; leave workflowOwnerId out for a workflow of your own. "
             "ListShares with resourceOwner OTHER lists what is shared with you."
         )
+    if workflow_type == ready2run.WORKFLOW_TYPE:
+        return "ListWorkflows with type READY2RUN lists those of this server."
     return f"ListWorkflows lists the {workflow_type} workflows of account {caller.account}."
 
 
@@ -85,7 +100,7 @@ def create_workflow(tx: Tx, caller: Caller, request: Mapping[str, Any]) -> dict[
         caller.site.limits.workflows,
         "workflows. Delete one with DeleteWorkflow",
     )
-    workflow_id = next_id(tx, "workflow")
+    workflow_id = _free_id(tx)
     new = catalog.NewWorkflow(
         id=workflow_id,
         account=caller.account,
@@ -105,6 +120,14 @@ def create_workflow(tx: Tx, caller: Caller, request: Mapping[str, Any]) -> dict[
     }
     idempotency.remember(tx, caller, "CreateWorkflow", request, answer=answer)
     return answer
+
+
+def _free_id(tx: Tx) -> int:
+    """The next id that no Ready2Run workflow has: those are chosen by the operator."""
+    workflow_id = next_id(tx, "workflow")
+    while catalog.load_workflow(tx, workflow_id) is not None:
+        workflow_id = next_id(tx, "workflow")
+    return workflow_id
 
 
 # ---- GetWorkflow, ListWorkflows ----------------------------------------------------------------------------------
@@ -134,8 +157,12 @@ def get_workflow(tx: Tx, caller: Caller, request: GetWorkflowRequestTypeDef) -> 
     if definitions.is_subscriber(caller, request):
         definitions.refuse_export(request)
         return answer
-    answer |= definitions.owners_members(row)
-    readme_path = f"readme/{row.account}/{row.id}"
+    readme_path = f"readme/{definitions.export_owner(row)}/{row.id}"
+    if row.type == ready2run.WORKFLOW_TYPE:
+        definitions.refuse_catalogue_export(request)
+        answer |= definitions.catalogue_members(row)
+    else:
+        answer |= definitions.owners_members(row)
     return answer | definitions.exported(caller, row, request.get("export", ()), readme_path=readme_path)
 
 
@@ -144,13 +171,14 @@ def list_workflows(tx: Tx, caller: Caller, request: ListWorkflowsRequestTypeDef)
 
     Source: model; observed (clients look a workflow up by its exact name); assumed (order, 100 a page).
     """
+    workflow_type = request.get("type", "PRIVATE")
     rows, next_after_id = catalog.list_workflows(
         tx,
-        caller.account,
+        ready2run.ACCOUNT if workflow_type == ready2run.WORKFLOW_TYPE else caller.account,
         after_id=pages.start(caller, "ListWorkflows", request),
         limit=pages.size(request),
         name=request.get("name"),
-        type=request.get("type", "PRIVATE"),
+        type=workflow_type,
     )
     items = []
     for row in rows:
@@ -165,6 +193,8 @@ def list_workflows(tx: Tx, caller: Caller, request: ListWorkflowsRequestTypeDef)
             item["name"] = row.name
         if row.definition_sha256 is not None:
             item["digest"] = f"sha256:{row.definition_sha256}"
+        if (metadata := definitions.metadata(row)) is not None:
+            item["metadata"] = metadata
         items.append(item)
     return pages.page(caller, "ListWorkflows", request, items=items, next_after_id=next_after_id)
 

@@ -127,6 +127,9 @@ class Register:
         to = advance(WorkflowStatus(row.status), event)
         now_ms = self._now_ms()
         if self._store.write(lambda tx: room.apply(tx, row, to, now_ms=now_ms, **columns)):
+            if not row.account and event is WorkflowEvent.REFUSED:
+                # Nobody made a request that could be told: the operator's catalogue has to be mended.
+                log.warning("ready2run.refused", kind=room.noun, id=row_id, reason=columns["status_message"])
             log.info("register.done", kind=room.noun, id=row_id, status=str(to), milliseconds=now_ms - row.created_ms)
 
     def _examine(self, row: Definable, columns: dict[str, Any]) -> str | None:

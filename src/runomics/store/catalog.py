@@ -207,6 +207,9 @@ def definition_in_use(tx: Tx, sha256: str) -> bool:
 
 
 def _add_event(tx: Tx, account: str, workflow_id: int, *, status: str, seq: int, at_ms: int, uuid: str) -> None:
+    """Nobody is told of Ready2Run workflows: they are no account's."""
+    if not account:
+        return
     detail = orjson.dumps({"uuid": uuid}).decode()
     add_event(
         tx,

@@ -186,6 +186,8 @@ def apply_version(tx: Tx, version: VersionRow, status: str, *, now_ms: int, **co
 
 
 def _add_event(tx: Tx, version: VersionRow | NewVersion, *, status: str, seq: int, at_ms: int) -> None:
+    if not version.account:
+        return
     detail = {
         "uuid": version.uuid,
         "workflowId": str(version.workflow_id),

@@ -20,7 +20,7 @@ PREFIX = "/-/export/"
 
 _MAC_BYTES = 16
 _DEFINITION = re.compile(r"definition/([0-9a-f]{64})")
-_README = re.compile(r"readme/([0-9]{12})/([0-9]{1,18})(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,63}))?")
+_README = re.compile(r"readme/([0-9]{12}|ready2run)/([0-9]{1,18})(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,63}))?")
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -39,7 +39,8 @@ class Exports:
     """Makes and answers export URLs.
 
     `key` signs; a new key ends every URL. `endpoint()` is the server's URL without a trailing slash. `archive(sha256)` is where that
-    archive lies, `readme(account, workflow id, version name or None)` the text, None when it is gone. `now_ms` is UTC epoch milliseconds.
+    archive lies, `readme(account, workflow id, version name or None)` the text, None when it is gone (the account of a Ready2Run
+    workflow is empty). `now_ms` is UTC epoch milliseconds.
     """
 
     key: bytes
@@ -49,7 +50,10 @@ class Exports:
     now_ms: Callable[[], int]
 
     def url(self, path: str, expires_ms: int) -> str:
-        """A URL for `definition/<sha256>` or `readme/<account>/<workflow id>[/<version name>]` that works until `expires_ms`."""
+        """A URL that works until `expires_ms`, for `definition/<sha256>` or `readme/<account>/<workflow id>[/<version name>]`.
+
+        In the place of a Ready2Run workflow's account stands `ready2run`.
+        """
         expires_seconds = expires_ms // 1000
         signature = self._signature(path, expires_seconds)
         return f"{self.endpoint()}{PREFIX}{quote(path)}?expires={expires_seconds}&signature={signature}"
@@ -83,7 +87,8 @@ class Exports:
             if archive.is_file():
                 return Export(200, "application/zip", archive, _attachment(f"{definition[1][:16]}.zip"))
         elif readme := _README.fullmatch(name):
-            text = self.readme(readme[1], int(readme[2]), readme[3])
+            account = "" if readme[1] == "ready2run" else readme[1]
+            text = self.readme(account, int(readme[2]), readme[3])
             if text is not None:
                 return Export(200, "text/markdown; charset=utf-8", text.encode(), _attachment("README.md"))
         return _refusal(404, f"{name} is no longer on this server: the workflow or version was deleted.")
