@@ -187,3 +187,31 @@ def test_binary_and_missing_main_files_fail_in_plain_words(world: World) -> None
 def test_nothing_is_left_behind(world: World) -> None:
     inspect(world, "version 1.0\nworkflow w { }")
     assert list((world.data / "inspections").iterdir()) == []
+
+
+FALLBACK = """version 1.1
+task t {{
+  input {{ Int cpus = 2 }}
+  command <<< >>>
+  runtime {{ omicsResourceFallbackOrder: {order} }}
+}}
+workflow w {{ {body} }}
+"""
+GPU_FIRST = '[{"acceleratorType": "nvidia-l4", "acceleratorCount": 1}, {"cpu": 4}]'
+
+
+@pytest.mark.source("guide")
+@pytest.mark.parametrize(
+    ("order", "body", "failure"),
+    [
+        (GPU_FIRST, "call t", None),
+        ('[{"cpu": cpus}]', "call t", None),
+        (GPU_FIRST, "scatter (i in [1]) { if (i > 0) { call t } }", "which a scatter cannot use"),
+        ('[{"cpu": 4}, {"cpu": 2}]', "call t", "one profile at most may be without accelerators"),
+    ],
+)
+def test_fallback_lists_are_checked_before_anything_runs(
+    world: World, order: str, body: str, failure: str | None
+) -> None:
+    found = inspect(world, FALLBACK.format(order=order, body=body)).failure
+    assert found is None if failure is None else failure in (found or "")

@@ -76,3 +76,53 @@ def test_accelerators_win_over_their_aliases(keys: dict[str, Any], accelerators:
 def test_a_count_that_is_no_number_is_an_error() -> None:
     with pytest.raises(WDL.Error.RuntimeError, match="acceleratorCount"):
         read(acceleratorType="a", acceleratorCount="many")
+
+
+@pytest.mark.source("guide")
+@pytest.mark.parametrize(("asked", "retries"), [(0, 0), (1, 1), (2, 2), (7, 2), (True, 2), (False, 0), ("1", 1)])
+def test_preemptible_counts_retries_after_errors_of_the_service(asked: Any, retries: int) -> None:
+    assert read(preemptible=asked).service_retries == retries
+
+
+@pytest.mark.source("guide")
+def test_a_fallback_list_becomes_profiles_with_the_usual_waits() -> None:
+    asked = read(
+        omicsResourceFallbackOrder=[
+            {"acceleratorType": "nvidia-l4", "acceleratorCount": 4, "cpu": 4, "memory": "16 GiB"},
+            {"acceleratorType": "nvidia-l4", "acceleratorCount": "1", "omicsResourceWaitTimeoutInMin": 5},
+            {"cpu": 8, "memory": "32 GB"},
+        ]
+    )
+    assert asked.profiles == (
+        {
+            "cpus": 4.0,
+            "memory_bytes": 16 * GIB,
+            "accelerators": {"type": "nvidia-l4", "count": 4},
+            "wait_seconds": 1800,
+        },
+        {"cpus": 0.0, "memory_bytes": 0, "accelerators": {"type": "nvidia-l4", "count": 1}, "wait_seconds": 300},
+        {"cpus": 8.0, "memory_bytes": 32 * 10**9, "accelerators": None, "wait_seconds": 1200},
+    )
+
+
+@pytest.mark.source("guide")
+@pytest.mark.parametrize(
+    ("listed", "why"),
+    [
+        ([], "a list of 1 to 10 profiles"),
+        ([{"acceleratorType": "nvidia-l4", "acceleratorCount": 1}] * 11, "a list of 1 to 10 profiles"),
+        ("nvidia-l4", "a list of 1 to 10 profiles"),
+        (["nvidia-l4"], "each profile must be an object"),
+        ([{"cpu": 1, "docker": "x"}], "docker is no key of a profile"),
+        ([{"acceleratorType": "nvidia-l4"}], "acceleratorType and acceleratorCount go together"),
+        ([{"acceleratorCount": 1}], "acceleratorType and acceleratorCount go together"),
+        ([{"cpu": 1}, {"cpu": 2}], "one profile at most may be without accelerators"),
+        ([{"cpu": 1}, {"acceleratorType": "nvidia-l4", "acceleratorCount": 1}], "must be the last"),
+        ([{"cpu": "many"}], "cpu must be a number"),
+        ([{"memory": "16 apples"}], "memory cannot be read"),
+        ([{"cpu": 1, "omicsResourceWaitTimeoutInMin": 0}], "must be a number above 0"),
+    ],
+)
+def test_a_fallback_list_that_breaks_a_rule_says_which(listed: Any, why: str) -> None:
+    with pytest.raises(WDL.Error.RuntimeError, match=why):
+        read(omicsResourceFallbackOrder=listed)

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,13 @@ class GpuPool:
         self.held.pop(task_directory, None)
 
 
-def open_pool(runs: Path, *, cdi: Iterable[Path] = CDI_DIRECTORIES, nodes: Path = NODES) -> GpuPool:
-    """The host's GPUs, with what the attempts below `runs` have that an earlier server started and that have not ended."""
+def open_pool(data: Path, *, cdi: Iterable[Path] = CDI_DIRECTORIES, nodes: Path = NODES) -> GpuPool:
+    """The host's GPUs, with what the attempts below `data` have that an earlier server started and that have not ended."""
     gpus = _of_cdi(cdi) or _of_nodes(nodes)
     pool = GpuPool(gpus)
     if gpus:
         known = {gpu.name for gpu in gpus}
-        for spec_file in runs.glob("*/tasks/*/spec.json"):
+        for spec_file in chain(data.glob("attempts/*/*/spec.json"), data.glob("runs/*/tasks/*/spec.json")):
             names = _names_in(spec_file) & known
             if names and not (spec_file.parent / "result.json").exists():
                 pool.held[spec_file.parent] = tuple(sorted(names))

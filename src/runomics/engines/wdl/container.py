@@ -114,7 +114,7 @@ class Container(TaskContainer):
         if "returnCodes" not in values and "continueOnReturnCode" in values:
             values["returnCodes"] = _return_codes(values["continueOnReturnCode"])
         self.extras = runtime_section.extras(values)
-        # preemptible counts retries after errors of the service, which makes them itself.
+        # preemptible counts retries after errors of the service, which makes them itself; miniwdl would repeat other attempts by it.
         for unused in ("preemptible", "gpu"):
             values.pop(unused, None)
         super().process_runtime(logger, values)
@@ -156,8 +156,16 @@ class Container(TaskContainer):
         raise Interrupted(f"task {name} ran out of memory; it is tried again with {self._memory_bytes()} bytes")
 
     def _memory_bytes(self) -> int:
-        asked = int(self.runtime_values.get("memory_reservation", 0))
-        return asked if self.memory_factor == 1 else (asked or DEFAULT_MEMORY_BYTES) * self.memory_factor
+        return self._with_factor(int(self.runtime_values.get("memory_reservation", 0)))
+
+    def _with_factor(self, asked_bytes: int) -> int:
+        return asked_bytes if self.memory_factor == 1 else (asked_bytes or DEFAULT_MEMORY_BYTES) * self.memory_factor
+
+    def _profiles(self) -> list[dict[str, Any]] | None:
+        """The fallback list, each profile with the memory that this attempt is to have."""
+        if self.extras.profiles is None:
+            return None
+        return [{**each, "memory_bytes": self._with_factor(each["memory_bytes"])} for each in self.extras.profiles]
 
     def _submission(self, command: str) -> Mapping[str, Any]:
         values = self.runtime_values
@@ -179,6 +187,8 @@ class Container(TaskContainer):
             "accelerators": self.extras.accelerators,
             "timeout_seconds": self.extras.timeout_seconds,
             "network": False,
+            "profiles": self._profiles(),
+            "service_retries": self.extras.service_retries,
         }
 
 

@@ -10,7 +10,7 @@ import WDL
 from WDL import Lint
 from WDL.CLI import outline as print_outline
 
-from runomics.engines.wdl import definition, parsed
+from runomics.engines.wdl import definition, fallback_order, parsed
 from runomics.engines.wdl.failures import located
 
 FORMAT = 1
@@ -25,6 +25,7 @@ def inspect(root: str, main: str) -> tuple[dict[str, Any], bytes | None]:
     found: dict[str, Any] = {"format": FORMAT, "engine": "WDL", "main": main, "inputs": [], "outputs": []}
     try:
         document = definition.load(root, main)
+        fallback_order.check(document)
         executable = definition.entry(document)
         kept = parsed.dump(document)  # before the outline adds its remarks to it
         interface = found | {

@@ -12,6 +12,8 @@ from typing import Any
 
 import WDL
 
+from runomics.engines.wdl import fallback_order
+
 _SHORTEST_TIMEOUT_SECONDS = 60
 _DURATION = re.compile(r"(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+)\s*s)?", re.IGNORECASE)
 _DISK_SIZE = re.compile(r"\d+(?:\.\d+)?")
@@ -22,6 +24,7 @@ _UNITS = {
     "g": 10**9, "gb": 10**9, "gi": 2**30, "gib": 2**30,
     "t": 10**12, "tb": 10**12, "ti": 2**40, "tib": 2**40,
 }  # fmt: skip
+_MOST_SERVICE_RETRIES = 2
 _KINDS_OF_DISK = frozenset({"ssd", "hdd", "local", "local-disk"})
 
 
@@ -32,10 +35,12 @@ class Extras:
     accelerators: dict[str, Any] | None = None
     timeout_seconds: int | None = None
     disk_bytes: int = 0
+    profiles: tuple[dict[str, Any], ...] | None = None
+    service_retries: int | None = None
 
 
 def extras(values: Mapping[str, WDL.Value.Base]) -> Extras:
-    """Read accelerators, time limit and disks from the evaluated section.
+    """Read accelerators, time limit, disks, fallback profiles and retries after the service's errors from the evaluated section.
 
     Raises:
         WDL.Error.RuntimeError: a value cannot be what the key means.
@@ -44,6 +49,8 @@ def extras(values: Mapping[str, WDL.Value.Base]) -> Extras:
         accelerators=_accelerators(values),
         timeout_seconds=_timeout_seconds(values.get("omicsTimeout")),
         disk_bytes=_disk_bytes(values.get("disks")),
+        profiles=fallback_order.profiles(_plain(values.get(fallback_order.KEY))),
+        service_retries=_service_retries(values.get("preemptible")),
     )
 
 
@@ -64,6 +71,19 @@ def _accelerators(values: Mapping[str, WDL.Value.Base]) -> dict[str, Any] | None
     if number < 1:
         return None
     return {"type": None if kind is None else str(kind), "count": number}
+
+
+def _service_retries(value: WDL.Value.Base | None) -> int | None:
+    """`preemptible`: how often the service tries again after an error of its own; 0 opts out, more than 2 is 2."""
+    asked = _plain(value)
+    if asked is None:
+        return None
+    if isinstance(asked, bool):
+        return _MOST_SERVICE_RETRIES if asked else 0
+    try:
+        return max(0, min(_MOST_SERVICE_RETRIES, int(asked)))
+    except (TypeError, ValueError):
+        raise WDL.Error.RuntimeError(f"invalid setting of runtime.preemptible, {asked}") from None
 
 
 def _timeout_seconds(value: WDL.Value.Base | None) -> int | None:
