@@ -20,6 +20,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import postgresql_cluster
+from databases import database_kind, postgresql
+
+__all__ = ["database_kind", "postgresql"]
+
 CLONE_NEWUSER = 0x10000000
 
 
@@ -57,6 +62,9 @@ NEEDS: dict[str, Callable[[], bool]] = {
         shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}") is not None
     ),
     "bowtie2": lambda: all(shutil.which(tool) for tool in ("bowtie2", "samtools", "bcftools")),
+    "crun": lambda: shutil.which("crun") is not None,
+    "registry": lambda: shutil.which("docker-registry") is not None and shutil.which("skopeo") is not None,
+    "postgresql": lambda: shutil.which("setpriv") is not None and postgresql_cluster.programs() is not None,
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
     "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),
     "go": lambda: _version("go", "env", "GOVERSION") >= (1, 24),

@@ -1,8 +1,8 @@
-"""The bwrap of one attempt: what it inherits, how it is started and let go on. Started and waited for by the supervisor.
+"""The bwrap or crun of one attempt: what it inherits, how it is started and let go on. Started and waited for by the supervisor.
 
 It is spawned, not forked: a fork of the supervisor would copy its memory for a moment, a third of a supervisor's whole cost. What a
-fork would do before exec is done from outside, while bwrap waits for the end of its options, which come through a pipe. When the
-supervisor dies before it has written them, bwrap finds none, and no command in an empty root.
+fork would do before exec is done from outside, while the program waits for the end of its options (crun: its configuration), which come
+through a pipe. When the supervisor dies before it has written them, bwrap finds none, and no command in an empty root; crun gives up.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import signal
 import time
 from typing import Any, NamedTuple
 
-from . import bridge, cgroups, containers, host_etc, image_root, volume
-from .containers import Descriptors
+from . import bridge, cgroups, containers, crun, host_etc, image_root, image_user, linux, volume
+from .containers import Descriptors, Root
+from .image_user import User
 from .spec import Spec
 
 RUNTIME_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,23 +34,32 @@ ROOTFS, HOST_ETC = "rootfs", "host-etc"
 """In the attempt's directory: where an image's root is mounted, and its own snapshot of /etc where the spec names no place for them."""
 
 
-class Status(NamedTuple):
-    """What bwrap said on its status pipe. `init` is pid 1 of the container; `finished`: the command was reached and has ended."""
+SHELL = "/bin/bash"
+ROOT_USER = User(0, 0, [], None)
 
-    init: int | None
-    finished: bool
+
+class ImageUnfit(Exception):
+    """The task cannot run in its image. The message says why."""
+
+
+class Status(NamedTuple):
+    """What the program said. `own`: its own processes, which no signal is for; `reached`: the task's command was started."""
+
+    own: frozenset[int]
+    reached: bool
 
 
 class ContainerProcess:
-    """One bwrap, spawned by the constructor; it does nothing before `release`.
+    """One bwrap or crun, spawned by the constructor; it does nothing before `release`.
 
     Raises:
-        OSError, volume.Refused: it cannot be started; nothing is left running.
+        OSError, volume.Refused, ImageUnfit: it cannot be started; nothing is left running.
     """
 
     def __init__(self, directory: str, spec: Spec, cgroup: cgroups.Cgroup, root: int) -> None:
         """`root` is a descriptor of the run's volume; `directory` the attempt's own, out of reach of tasks."""
         self._said = b""
+        self._directory = directory
         with contextlib.ExitStack() as opened:
 
             def keep(descriptor: int) -> int:
@@ -67,8 +77,11 @@ class ContainerProcess:
                 image = f"{directory}/{ROOTFS}"
                 os.makedirs(image, exist_ok=True)
             scratch = {name: keep(fd) for name, fd in volume.make_scratch(root, spec.scratch, directories).items()}
+            user = ROOT_USER
             if image is not None:
                 image_root.mount(spec, image)
+                user = _user(spec, image)
+            self._is_crun = image is not None and _wants_crun(spec, user)
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
             descriptors = Descriptors(
@@ -80,19 +93,29 @@ class ContainerProcess:
             place = spec.host_etc or f"{directory}/{HOST_ETC}"
             looks = host_etc.recent_look(time.monotonic())
             names = None if spec.bridge is None else bridge.resolver(spec.bridge)
-            etc = host_etc.snapshot(
-                place, containers.hosts_text(spec), looks, network=spec.network, resolver=names
-            )
-            self._options = containers.options(spec, descriptors, containers.Root(image, etc))
+            etc = host_etc.snapshot(place, containers.hosts_text(spec), looks, network=spec.network, resolver=names)
             options, self._options_pipe = os.pipe2(os.O_CLOEXEC)
             keep(options)
-            inherited = [options, *(fd for fd in descriptors if fd is not None)]
+            if image is not None and self._is_crun:
+                files = crun.Files(directory, image, etc)
+                linux.mount(f"/proc/self/fd/{descriptors.tmp}", f"{image}/{containers.TMP}", None, linux.MS_BIND, None)
+                crun.hide_cgroups()
+                if user.uid:
+                    crun.take_directory(root, spec, user)
+                self._content = crun.configuration(spec, files, user)
+                command = [str(spec.crun), *crun.arguments(spec, files, options)]
+                inherited = [options]
+            else:
+                chosen = containers.options(spec, descriptors, Root(image, etc, user))
+                self._content = b"".join(os.fsencode(part) + b"\0" for part in chosen)
+                command = [spec.bwrap, spec.bwrap, "--args", str(options), "--", *containers.inner_command(spec)]
+                inherited = [options, *(fd for fd in descriptors if fd is not None)]
             with cgroup.inside():
-                self.pid = _spawn(spec, outputs, inherited)
+                self.pid = _spawn(spec, command, outputs, inherited)
             self._stderr = os.dup(outputs[1])
 
     def release(self, cgroup: cgroups.Cgroup) -> None:
-        """Let bwrap go on, in the attempt's cgroup.
+        """Let it go on, in the attempt's cgroup.
 
         Raises:
             OSError: it cannot enter, or there are more options than a pipe takes; it is killed then.
@@ -101,11 +124,10 @@ class ContainerProcess:
             cgroup.take_in(self.pid)
             with contextlib.suppress(OSError):
                 cgroups.put(f"/proc/{self.pid}/oom_score_adj", OOM_SCORE_ADJUSTMENT)
-            content = b"".join(os.fsencode(part) + b"\0" for part in self._options)
-            if len(content) > PIPE_BYTES:
-                fcntl.fcntl(self._options_pipe, F_SETPIPE_SZ, len(content))
+            if len(self._content) > PIPE_BYTES:
+                fcntl.fcntl(self._options_pipe, F_SETPIPE_SZ, len(self._content))
             # All in one write, which a signal cannot part: half of the options must not be taken for all.
-            os.write(self._options_pipe, content)
+            os.write(self._options_pipe, self._content)
         except OSError:
             os.kill(self.pid, signal.SIGKILL)
             raise
@@ -113,7 +135,12 @@ class ContainerProcess:
             os.close(self._options_pipe)
 
     def status(self) -> Status:
-        """What bwrap has said so far; never waits."""
+        """What it has said so far; never waits."""
+        if self._is_crun:
+            # pid 1 is the task's command itself.
+            return Status(
+                frozenset({self.pid}), os.path.exists(f"{self._directory}/{crun.PID}") and not self._complaint()
+            )
         with contextlib.suppress(BlockingIOError):
             while True:
                 piece = os.read(self._status, 4096)
@@ -124,13 +151,23 @@ class ContainerProcess:
         for line in self._said.splitlines():
             with contextlib.suppress(ValueError):
                 said.update(json.loads(line))
-        return Status(said.get("child-pid"), "exit-code" in said)
+        own = {self.pid, said["child-pid"]} if "child-pid" in said else {self.pid}
+        return Status(frozenset(own), "exit-code" in said)
 
     def own_words(self) -> str:
-        """The last lines on standard error: bwrap's own when it failed before the command was reached."""
+        """Its own last words, when it failed before the command was reached; bwrap's are the last lines on standard error."""
+        if self._is_crun:
+            return self._complaint()
         size = os.fstat(self._stderr).st_size
         text = os.pread(self._stderr, MESSAGE_BYTES, max(0, size - MESSAGE_BYTES))
         return text.decode(errors="replace").strip()
+
+    def _complaint(self) -> str:
+        try:
+            with open(f"{self._directory}/{crun.LOG}", errors="replace") as file:
+                return file.read(MESSAGE_BYTES).strip()
+        except FileNotFoundError:
+            return ""
 
     def close(self) -> None:
         """Let go of the descriptors; the process is not touched."""
@@ -151,14 +188,32 @@ def _make_places(root: int, spec: Spec) -> None:
             os.close(volume.open_or_make(root, name, 0o755))
 
 
-def _spawn(spec: Spec, outputs: list[int], inherited: list[int]) -> int:
-    """Start bwrap like a fresh process: default signals, no core files, the usual umask; its options come from the first descriptor."""
+def _user(spec: Spec, image: str) -> User:
+    """Who the task is in its image; and see to it that it can be run there at all."""
+    if spec.argv[0] == SHELL and not image_root.has_program(image, SHELL):
+        raise ImageUnfit(f"it has no {SHELL}, with which every task's command is run")
+    if spec.user in ("", "0", "root", "0:0", "root:root"):
+        return ROOT_USER
+    try:
+        return image_user.find(image, spec.user)
+    except image_user.NoSuchUser as error:
+        raise ImageUnfit(str(error)) from error
+
+
+def _wants_crun(spec: Spec, user: User) -> bool:
+    if spec.crun is None or spec.rootless:
+        return False
+    return spec.runtime == "crun" or (spec.runtime == "auto" and user.uid != 0)
+
+
+def _spawn(spec: Spec, command: list[str], outputs: list[int], inherited: list[int]) -> int:
+    """Start it like a fresh process: default signals, no core files, the usual umask. `command` is its path and its arguments."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     umask = os.umask(0o022)
     try:
         return os.posix_spawn(
-            spec.bwrap,
-            [spec.bwrap, "--args", str(inherited[0]), "--", *containers.inner_command(spec)],
+            command[0],
+            command[1:],
             {"PATH": RUNTIME_PATH, MARK: spec.cgroup_name},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

@@ -10,6 +10,7 @@ import os
 from typing import NamedTuple
 
 from . import host_etc
+from .image_user import User
 from .spec import Spec
 
 WORKFLOW = "/mnt/workflow"
@@ -43,15 +44,22 @@ class Descriptors(NamedTuple):
 
 
 class Root(NamedTuple):
-    """What becomes /: the mounted root of an image, or (None) the host's; and a snapshot of the host's /etc (host_etc)."""
+    """What becomes /: the mounted root of an image, or (None) the host's; a snapshot of the host's /etc (host_etc); the image's user."""
 
     image: str | None
     etc: str
+    user: User | None = None
 
 
-def environment(spec: Spec) -> dict[str, str]:
+def environment(spec: Spec, user: User | None = None) -> dict[str, str]:
     """The task's whole environment: the spec's, over the few variables every program expects."""
-    return {**DEFAULT_ENVIRONMENT, **spec.env}
+    home = {} if user is None or user.home is None else {"HOME": user.home}
+    return {**DEFAULT_ENVIRONMENT, **home, **spec.env}
+
+
+def capabilities(spec: Spec) -> list[str]:
+    """What the task may do while it is root."""
+    return [name for name in CAPABILITIES if not (spec.network and name == "NET_BIND_SERVICE")]
 
 
 def inner_command(spec: Spec) -> list[str]:
@@ -86,13 +94,16 @@ def options(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
         "--json-status-fd", str(descriptors.status),
         "--chdir", spec.cwd,
         "--clearenv",
-        *[part for name, value in environment(spec).items() for part in ("--setenv", name, value)],
+        *[part for name, value in environment(spec, root.user).items() for part in ("--setenv", name, value)],
     ]  # fmt: skip
 
 
 def _namespaces(spec: Spec, root: Root) -> list[str]:
     chosen = ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--hostname", HOSTNAME]
-    if spec.rootless and not root.image:
+    if root.user is not None and root.user.uid:
+        # What is root's belongs to this user then: a namespace with one id cannot tell them apart. crun can, where it may be had.
+        chosen += ["--unshare-user", "--uid", str(root.user.uid), "--gid", str(root.user.gid), "--disable-userns"]
+    elif spec.rootless and not root.image:
         chosen += ["--unshare-user", "--uid", "0", "--gid", "0", "--disable-userns"]
     if not spec.network:
         chosen.append("--unshare-net")
@@ -101,9 +112,8 @@ def _namespaces(spec: Spec, root: Root) -> list[str]:
 
 def _rights(spec: Spec, descriptors: Descriptors) -> list[str]:
     chosen = ["--cap-drop", "ALL"]
-    for name in CAPABILITIES:
-        if not (spec.network and name == "NET_BIND_SERVICE"):
-            chosen += ["--cap-add", "CAP_" + name]
+    for name in capabilities(spec):
+        chosen += ["--cap-add", "CAP_" + name]
     if descriptors.seccomp is not None:
         chosen += ["--seccomp", str(descriptors.seccomp)]
     return chosen

@@ -24,17 +24,31 @@ def mount(spec: Spec, target: str) -> None:
     """
     if spec.rootfs is None:
         raise ValueError("an image's root was asked for, but spec.json names no rootfs")
-    # An overlay takes only layers of its own mount namespace: all are opened again, here.
-    lower = os.open(spec.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # An overlay takes only layers of its own mount namespace: all are opened again, here. As descriptors, the text of its options is
+    # short enough for any number of layers that an image can have.
+    lowers = [os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in spec.rootfs]
     root = volume.open_volume(spec.volume)
     upper, work = (
         linux.open_beneath(root, f"{spec.scratch}/{name}", os.O_PATH | os.O_DIRECTORY) for name in (UPPER, WORK)
     )
-    layers = f"lowerdir=/proc/self/fd/{lower},upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
+    lower = ":".join(f"/proc/self/fd/{descriptor}" for descriptor in lowers)
+    layers = f"lowerdir={lower},upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
     linux.mount("overlay", target, "overlay", 0, layers + (",userxattr" if spec.rootless else ""))
-    for descriptor in (lower, root, upper, work):
+    for descriptor in (*lowers, root, upper, work):
         os.close(descriptor)
     _prepare(target, spec)
+
+
+def has_program(target: str, path: str) -> bool:
+    """Whether the mounted image has the file `path`, links followed as the task would."""
+    root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(linux.open_in_root(root, path, os.O_PATH))
+    except OSError:
+        return False
+    finally:
+        os.close(root)
+    return True
 
 
 def _prepare(target: str, spec: Spec) -> None:

@@ -12,10 +12,10 @@ _libc.syscall.restype = ctypes.c_long
 OPEN_TREE, MOVE_MOUNT, OPENAT2 = 428, 429, 437
 OPEN_TREE_CLONE, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH = 0x1, 0x8000, 0x4
 AT_FDCWD = -100
-RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x02, 0x04, 0x08
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
-MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 1 << 18, 1 << 19
+MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x4000, 1 << 18, 1 << 19
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
@@ -34,12 +34,16 @@ def open_beneath(directory: int, path: str, flags: int, mode: int = 0o644) -> in
     Raises:
         OSError: ELOOP for a link on the way, EXDEV for a path that leaves the directory, and what open(2) says.
     """
-    how = struct.pack(
-        "QQQ",
-        flags | os.O_CLOEXEC,
-        mode if flags & os.O_CREAT else 0,
-        RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    )
+    return _openat2(directory, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+
+
+def open_in_root(directory: int, path: str, flags: int) -> int:
+    """A descriptor (close-on-exec) of `path` where the open `directory` is the root: links lead where they would for who lives in it."""
+    return _openat2(directory, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def _openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode if flags & os.O_CREAT else 0, resolve)
     result = _libc.syscall(
         ctypes.c_long(OPENAT2), ctypes.c_int(directory), os.fsencode(path), how, ctypes.c_size_t(len(how))
     )

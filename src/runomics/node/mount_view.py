@@ -72,8 +72,9 @@ def entered(namespaces: Namespaces | None, spec: Spec) -> Iterator[None]:
         yield
     elif spec.rootless:
         linux.become_root_of_new_user_namespace()
-        with open("/proc/sys/user/max_user_namespaces", "w") as file:
-            file.write("0")
+        if not spec.user:  # for another user than root bwrap needs one more, in which it forbids further ones
+            with open("/proc/sys/user/max_user_namespaces", "w") as file:
+                file.write("0")
         linux.unshare(CLONE_NEWNS)
         linux.mount(None, "/", None, MS_REC | MS_SLAVE, None)
         yield

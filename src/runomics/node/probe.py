@@ -103,7 +103,7 @@ def _overlay(directory: str, common: dict[str, Any]) -> str:
     for name in ("lower/etc", "root"):
         os.makedirs(f"{directory}/{name}")
     with open(f"{directory}/spec.json", "w") as file:
-        json.dump({**common, "argv": [], "rootfs": f"{directory}/lower"}, file)
+        json.dump({**common, "argv": [], "rootfs": [f"{directory}/lower"]}, file)
     spec = specs.read(directory)
     root = volume.open_volume(spec.volume)
     for descriptor in volume.make_scratch(

@@ -31,7 +31,9 @@ class Spec(NamedTuple):
     inputs: str | None
     definition: str | None
     scratch: str
-    rootfs: str | None
+    rootfs: list[str] | None
+    user: str
+    runtime: str
     host_paths: list[str]
     host_etc: str | None
     rootless: bool
@@ -46,6 +48,7 @@ class Spec(NamedTuple):
     cgroup: str
     cgroup_parent: str
     bwrap: str
+    crun: str | None
     devices: list[list[str]]
     device_mounts: list[list[str]]
 
@@ -88,7 +91,9 @@ def _spec(document: dict[str, Any]) -> Spec:
         inputs=document.get("inputs"),
         definition=document.get("definition"),
         scratch=document["scratch"],
-        rootfs=document.get("rootfs"),
+        rootfs=_layers(document.get("rootfs")),
+        user=document.get("user") or "",
+        runtime=document.get("runtime") or "auto",
         host_paths=list(document.get("host_paths") or ()),
         host_etc=document.get("host_etc"),
         rootless=bool(document["rootless"]),
@@ -103,6 +108,12 @@ def _spec(document: dict[str, Any]) -> Spec:
         cgroup=document["cgroup"],
         cgroup_parent=document["cgroup_parent"],
         bwrap=document["bwrap"],
+        crun=document.get("crun"),
         devices=list(document.get("devices") or ()),
         device_mounts=list(document.get("device_mounts") or ()),
     )
+
+
+def _layers(value: Any) -> list[str] | None:
+    """The directories of an image, the uppermost first. An earlier server wrote one path."""
+    return [value] if isinstance(value, str) else value

@@ -19,7 +19,7 @@ from typing import Any
 from . import bridge, cgroups, claim, linux, mount_view, processes, records, sweep, usage, volume
 from . import spec as specs
 from .cgroups import Cgroup, Counters, Limits
-from .container_process import ROOTFS, ContainerProcess
+from .container_process import ROOTFS, ContainerProcess, ImageUnfit
 from .mount_view import Namespaces
 from .spec import Spec
 
@@ -28,7 +28,7 @@ SAMPLE_SECONDS = 0.25
 RETRY_KILL_SECONDS = 0.25
 RETRY_WRITE_SECONDS = 1.0
 REAP_SECONDS = 30.0
-NO_COMMAND = "bwrap: execvp "
+NO_COMMAND, NO_FILE = "bwrap: execvp ", "executable file `"
 
 
 def main(directory: str) -> int:
@@ -81,6 +81,8 @@ class Attempt:
         except (OSError, volume.Refused, bridge.Refused, ValueError) as error:
             records.complain()
             end = {"reason": "RUNTIME", "message": f"{type(error).__name__}: {error}"}
+        except ImageUnfit as error:
+            end = {"reason": "IMAGE", "message": str(error)}
         self._cgroup.kill()
         self._reap()
         self._take_last_counters()
@@ -176,9 +178,9 @@ class Attempt:
     def _terminate(self, container: ContainerProcess) -> bool:
         """TERM to the processes inside; whether there were any.
 
-        Not to the runtime's two: pid 1 of a container ignores an unhandled TERM, and the other would take all down with it.
+        Not to the runtime's own: bwrap's pid 1 ignores an unhandled TERM, and the other would take all down with it.
         """
-        runtime = {container.pid, container.status().init}
+        runtime = container.status().own
         inside = [pid for pid in self._members(container) if pid not in runtime]
         processes.send(inside, signal.SIGTERM)
         return bool(inside)
@@ -237,7 +239,7 @@ class Attempt:
                 "exit_code": exit_code,
                 "message": f"ran into its memory limit of {spec.memory_bytes} bytes",
             }
-        if not status.finished and exit_code < 128:
+        if not status.reached and exit_code < 128:
             return _never_started(container.own_words(), exit_code)
         return {"reason": "EXIT", "exit_code": exit_code}
 
@@ -255,10 +257,10 @@ class Attempt:
 
 
 def _never_started(words: str, exit_code: int) -> dict[str, Any]:
-    """bwrap ended before the command was reached. A command that is not there is the task's fault, as a shell would say."""
-    if words.startswith(NO_COMMAND):
+    """The runtime ended before the command was reached. A command that is not there is the task's fault, as a shell would say."""
+    if words.startswith(NO_COMMAND) or (words.startswith(NO_FILE) and "found" in words):
         return {"reason": "EXIT", "exit_code": 126 if words.endswith("Permission denied") else 127, "message": words}
-    return {"reason": "RUNTIME", "message": words or f"bwrap ended with exit code {exit_code}"}
+    return {"reason": "RUNTIME", "message": words or f"the container's runtime ended with exit code {exit_code}"}
 
 
 def _now_ms() -> int:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from . import cgroups, claim, containers, linux, processes, records, volume
+from . import cgroups, claim, containers, crun, linux, processes, records, volume
 from . import spec as specs
 from .container_process import HOST_ETC, MARK, ROOTFS
 from .spec import Spec
@@ -84,10 +84,14 @@ def remove_leftovers(directory: str, spec: Spec) -> None:
         if spec.rootfs is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(f"{directory}/{ROOTFS}")
-        if spec.host_etc is None:
+        left = [HOST_ETC] if spec.host_etc is None else []
+        if spec.crun is not None and spec.rootfs is not None:
+            left += [crun.STATE, crun.PID, crun.LOG]
+        if left:
             own = volume.open_volume(directory)
             try:
-                volume.remove_tree(own, HOST_ETC)
+                for name in left:
+                    volume.remove_tree(own, name)
             finally:
                 os.close(own)
     except OSError:
