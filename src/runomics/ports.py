@@ -17,6 +17,7 @@ from runomics.domain.image import Reference
 from runomics.domain.task import Reason
 
 # ---- time --------------------------------------------------------------------------------------------------------
+from runomics.domain.usage import Minute
 
 
 class Clock(Protocol):
@@ -318,6 +319,8 @@ class TaskRunner(Protocol):
 
     def start(
         self,
+    minutes: tuple[Minute, ...] = ()
+    scratch_used_bytes: int | None = None
         task_directory: Path,
         on_running: Callable[[Path, int], None],
         on_end: Callable[[Path, TaskEnd], None],

@@ -96,8 +96,8 @@ def test_the_records_tell_when_it_ran_and_what_it_used(world: NodeWorld) -> None
     assert running == {"format": 1, "started_ms": result["started_ms"]}
     assert 0.1 < result["cpu_seconds"] < 10
     assert 1 << 19 < result["peak_memory_bytes"] < 100 << 20
-    assert sum(cpu for _, cpu, _ in result["usage"]) == pytest.approx(result["cpu_seconds"], abs=0.001)
-    assert [minute % 60_000 for minute, _, _ in result["usage"]] == [0] * len(result["usage"])
+    assert sum(cpu for _, cpu, _, _ in result["usage"]) == pytest.approx(result["cpu_seconds"], abs=0.001)
+    assert [minute % 60_000 for minute, _, _, _ in result["usage"]] == [0] * len(result["usage"])
     assert result["limits_are_soft"] is world.plain
 
 

@@ -69,6 +69,7 @@ def of_task(
     return Failure(
         "RUN_TASK_FAILED",
         _shortened(f"{who} ended with exit code {exit_code}. Its log stream has what it printed. {message}"),
+    said = f" The last it said: {message}" if message else ""
     )
 
 

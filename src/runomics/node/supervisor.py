@@ -28,6 +28,8 @@ SAMPLE_SECONDS = 0.25
 RETRY_KILL_SECONDS = 0.25
 RETRY_WRITE_SECONDS = 1.0
 REAP_SECONDS = 30.0
+LAST_CHARACTERS = 700
+"""How much of a failed task's words its record keeps: with the rest of its failure they fit into a statusMessage."""
 NO_COMMAND, NO_FILE = "bwrap: execvp ", "executable file `"
 
 
@@ -241,7 +243,7 @@ class Attempt:
             }
         if not status.reached and exit_code < 128:
             return _never_started(container.own_words(), exit_code)
-        return {"reason": "EXIT", "exit_code": exit_code}
+        return {"reason": "EXIT", "exit_code": exit_code, "message": _last_lines(container.own_words())}
 
     def _measures(self) -> dict[str, Any]:
         return {
@@ -254,6 +256,14 @@ class Attempt:
             "limits_are_soft": self._cgroup.limits_are_soft,
             "usage": self._usage.minutes(),
         }
+
+
+def _last_lines(words: str) -> str:
+    """The end of what the task said on standard error: whole lines, at most LAST_CHARACTERS."""
+    if len(words) <= LAST_CHARACTERS:
+        return words
+    end = words[-LAST_CHARACTERS:]
+    return end.partition("\n")[2] or end
 
 
 def _never_started(words: str, exit_code: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from runomics.domain.task import Reason
+from runomics.domain.usage import Minute
 from runomics.ports import ProcessRef, TaskEnd
 
 FORMAT = 1
@@ -77,11 +78,19 @@ def read_end(directory: Path) -> TaskEnd | None:
             cpu_seconds=result["cpu_seconds"],
             peak_memory_bytes=result["peak_memory_bytes"],
             limits_are_soft=result["limits_are_soft"],
+            minutes=tuple(_minute(row) for row in result["usage"]),
+            scratch_used_bytes=result.get("scratch_used_bytes"),
         )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         return TaskEnd(Reason.RUNTIME, None, f"{path} cannot be read: {type(error).__name__}: {error}")
+
+
+def _minute(row: list[float]) -> Minute:
+    """A row of `usage`; a supervisor of an earlier version notes no average."""
+    began_ms, cpu_seconds, peak_bytes, *average_bytes = row
+    return Minute(int(began_ms), cpu_seconds, int(peak_bytes), int(average_bytes[0] if average_bytes else peak_bytes))
 
 
 def boot_id() -> str:

@@ -112,11 +112,24 @@ def _task_record(task: TaskRow, run: RunRow, *, region: str) -> dict[str, Any]:
         "metrics": {
             "cpusReserved": task.cpus,
             "cpusAverage": task.cpu_seconds / seconds if task.cpu_seconds is not None and seconds else 0,
+            "cpusMaximum": task.cpus_maximum or 0,
             "gpusReserved": task.gpus,
             "memoryReservedGiB": task.memory_gib,
+            "memoryAverageGiB": (task.memory_average_bytes or 0) / GIB,
             "memoryMaximumGiB": (task.peak_memory_bytes or 0) / GIB,
             "runningSeconds": seconds,
+            **_scratch(task),
         },
+    }
+
+
+def _scratch(task: TaskRow) -> dict[str, float]:
+    """Only of a task with a /tmp of its own."""
+    if task.scratch_gib is None:
+        return {}
+    return {
+        "scratchStorageReservedGiB": task.scratch_gib,
+        "scratchStorageUtilizedGiB": (task.scratch_used_bytes or 0) / GIB,
     }
 
 

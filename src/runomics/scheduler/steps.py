@@ -387,7 +387,7 @@ class Steps:
         if row is not None and row.reason == Reason.TIMEOUT:
             return TimedOut(), {"failure_reason": row.failure_reason, "status_message": row.status_message}
         if row is not None and row.failure_reason is not None:
-            return Failed(row.failure_reason, self._with_output(row.status_message or "", reported)), {}
+            return Failed(row.failure_reason, row.status_message or ""), {}
         code = reported.get("code")
         if reported.get("kind") == "stage" and code:
             return Failed(str(code), str(reported.get("message") or code)), {}
@@ -398,10 +398,6 @@ class Steps:
         stream = f"arn:aws:logs:{self._policy.region}:{run.account}:log-group:/aws/omics/WorkflowLog:log-stream:run/{run.id}/engine"
         failure = failures.of_engine(str(reported.get("message") or "The engine failed."), engine_log_stream=stream)
         return Failed(failure.reason, failure.message), {}
-
-    def _with_output(self, message: str, reported: Mapping[str, Any]) -> str:
-        said = str(reported.get("message") or "")
-        return message if not said or said in message else f"{message} {said}"[: failures.MESSAGE_LIMIT]
 
     def _find_task(self, run: RunRow, key: str, attempt: int) -> task_rows.TaskRow | None:
         row = self._tasks.find_row(run.id, key, attempt)

@@ -22,6 +22,7 @@ from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
 from runomics.ports import Accelerators, Clock, LogStore, RunStorage, TaskEnd, TaskRunner
 from runomics.scheduler import task_attempt, task_policy, task_spec
+from runomics.domain.usage import task_usage
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import Attempt, OpenRun, RunPlace
 from runomics.scheduler.task_lines import TaskLines
@@ -522,6 +523,7 @@ class Tasks:
             exit_code=end.exit_code,
             message=end.message,
             memory_gib=attempt.row.memory_gib,
+                **_usage_columns(end),
             timeout_seconds=None if attempt.submission is None else attempt.submission.timeout_seconds,
             volume_was_full=usage is not None and usage.was_full,
             code=end.code,
@@ -558,3 +560,14 @@ class Tasks:
 
 def _nobody(run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None:
     """The listener before there is one."""
+def _usage_columns(end: TaskEnd) -> dict[str, Any]:
+    if end.started_ms is None or end.stopped_ms is None or not end.minutes:
+        return {}
+    usage = task_usage(end.minutes, started_ms=end.started_ms, stopped_ms=end.stopped_ms)
+    columns: dict[str, Any] = {
+        "cpus_maximum": round(usage.cpus_maximum, 4),
+        "memory_average_bytes": usage.memory_average_bytes,
+    }
+    return columns if end.scratch_used_bytes is None else {**columns, "scratch_used_bytes": end.scratch_used_bytes}
+
+

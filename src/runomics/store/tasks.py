@@ -50,6 +50,10 @@ class TaskRow:
     stopped_ms: int | None
     failure_reason: str | None
     status_message: str | None
+    cpus_maximum: float | None
+    memory_average_bytes: int | None
+    scratch_gib: int | None
+    scratch_used_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,7 @@ APPLIED = frozenset(
         "cache_s3_uri",
         "cpu_seconds",
         "cpus",
+        "cpus_maximum",
         "exit_code",
         "failure_reason",
         "gpus",
@@ -90,9 +95,12 @@ APPLIED = frozenset(
         "image",
         "image_digest",
         "instance_type",
+        "memory_average_bytes",
         "memory_gib",
         "peak_memory_bytes",
         "reason",
+        "scratch_gib",
+        "scratch_used_bytes",
         "source_image",
         "started_ms",
         "status_message",
