@@ -68,8 +68,7 @@ def of_task(
         return Failure("SERVICE_ERROR", _shortened(f"{who} was lost by the service. {message}"))
     return Failure(
         "RUN_TASK_FAILED",
-        _shortened(f"{who} ended with exit code {exit_code}. Its log stream has what it printed. {message}"),
-    said = f" The last it said: {message}" if message else ""
+        _shortened(f"{who} ended with exit code {exit_code}. Its log stream has what it printed.{said}"),
     )
 
 
