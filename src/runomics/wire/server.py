@@ -59,9 +59,9 @@ def bind(host: str, port: int) -> socket.socket:
 def settle() -> None:
     """Tune this process for serving, once everything is loaded: what exists now is never looked at by the collector again."""
     sys.setswitchinterval(0.0005)
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 class HttpServer:
