@@ -1,4 +1,4 @@
-"""An open store in a directory of its own."""
+"""An open store in a directory of its own, with either database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runomics.store.database import SqliteStore
+from databases import open_store
+from runomics.store.database import SqliteStore, Store
 
 
 @pytest.fixture
@@ -16,7 +17,15 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(database: Path) -> Iterator[SqliteStore]:
+def store(database: Path, database_kind: str) -> Iterator[Store]:
+    store = open_store(database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def file_store(database: Path) -> Iterator[SqliteStore]:
+    """For what only the file has: its pragmas, its plans, its group commit."""
     store = SqliteStore(database)
     yield store
     store.close()

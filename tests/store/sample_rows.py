@@ -11,7 +11,7 @@ from typing import Any
 from runomics.domain.run import RunState
 from runomics.store import runs, tasks
 from runomics.store.catalog import NewWorkflow, insert_workflow
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import Store, Tx, next_id
 from runomics.store.runs import NewRun, RunRow
 from runomics.store.tasks import NewTask, TaskRow
 
@@ -43,7 +43,7 @@ def a_run(run_id: int, **changes: Any) -> NewRun:
     return NewRun(**{**values, **changes})
 
 
-def start(store: SqliteStore, **changes: Any) -> RunRow:
+def start(store: Store, **changes: Any) -> RunRow:
     """A PENDING run with the next id."""
 
     def unit(tx: Tx) -> RunRow:
@@ -60,7 +60,7 @@ def loaded(tx: Tx, run_id: int) -> RunRow:
     return run
 
 
-def move(store: SqliteStore, run: RunRow, to: RunState, *, now_ms: int = 2000, **columns: Any) -> RunRow:
+def move(store: Store, run: RunRow, to: RunState, *, now_ms: int = 2000, **columns: Any) -> RunRow:
     """`run` moved, as the scheduler would."""
 
     def unit(tx: Tx) -> RunRow:
@@ -70,7 +70,7 @@ def move(store: SqliteStore, run: RunRow, to: RunState, *, now_ms: int = 2000, *
     return store.write(unit)
 
 
-def submit_task(store: SqliteStore, run_id: int, key: str, **changes: Any) -> TaskRow:
+def submit_task(store: Store, run_id: int, key: str, **changes: Any) -> TaskRow:
     values: dict[str, Any] = {
         "account": ACCOUNT,
         "run_id": run_id,
@@ -90,7 +90,7 @@ def submit_task(store: SqliteStore, run_id: int, key: str, **changes: Any) -> Ta
     return store.write(unit)
 
 
-def create_workflow(store: SqliteStore, **changes: Any) -> int:
+def create_workflow(store: Store, **changes: Any) -> int:
     def unit(tx: Tx) -> int:
         workflow_id = next_id(tx, "workflow")
         values = {"id": workflow_id, "account": ACCOUNT, "uuid": f"uuid-{workflow_id}", "created_ms": 1000, **changes}
@@ -100,7 +100,7 @@ def create_workflow(store: SqliteStore, **changes: Any) -> int:
     return store.write(unit)
 
 
-def together(store: SqliteStore, units: list[Callable[[Tx], Any]]) -> list[Future[Any]]:
+def together(store: Store, units: list[Callable[[Tx], Any]]) -> list[Future[Any]]:
     """Queue `units` so that they share one commit: the writer is held until all of them wait. Their futures, done."""
     entered, release = threading.Event(), threading.Event()
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from sample_rows import ACCOUNT, a_run, counters, start
 
+from databases import open_store
 from runomics.store import runs, tokens
 from runomics.store.database import SqliteStore, StoreUnavailable, Tx, next_id
 
@@ -153,26 +154,27 @@ def test_a_full_disk_fails_writes_whole_spares_reads_and_needs_no_restart(small_
 
 
 def test_a_database_that_another_process_holds_is_unavailable_and_then_works_again(
-    store: SqliteStore, database: Path
+    file_store: SqliteStore, database: Path
 ) -> None:
-    store.write(lambda tx: tx.connection.execute("pragma busy_timeout = 50"))
-    run = start(store)
+    file_store.write(lambda tx: tx.connection.execute("pragma busy_timeout = 50"))
+    run = start(file_store)
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("begin immediate")
     with pytest.raises(StoreUnavailable, match="locked"):
-        start(store)
-    assert store.read(lambda tx: runs.find_run(tx, ACCOUNT, run.id)) == run
+        start(file_store)
+    assert file_store.read(lambda tx: runs.find_run(tx, ACCOUNT, run.id)) == run
     other.execute("rollback")
     other.close()
-    assert start(store).id == run.id + 1
+    assert start(file_store).id == run.id + 1
 
 
+@pytest.mark.usefixtures("database_kind")
 def test_rows_written_by_one_store_are_there_for_the_next(database: Path) -> None:
-    store = SqliteStore(database)
+    store = open_store(database)
     run = start(store)
     store.close()
-    assert sorted(path.name for path in database.parent.glob("database.sqlite*")) == ["database.sqlite"]
-    store = SqliteStore(database)
+    assert sorted(path.name for path in database.parent.glob("database.sqlite-*")) == []
+    store = open_store(database)
     assert store.read(lambda tx: runs.find_run(tx, ACCOUNT, run.id)) == run
     assert start(store).id == run.id + 1
     store.close()

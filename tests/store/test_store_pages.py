@@ -5,25 +5,31 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sample_rows import ACCOUNT, OTHER_ACCOUNT, a_run, create_workflow, start, submit_task
 
+from databases import POSTGRESQL, SQLITE, open_url
+from postgresql_cluster import Cluster
 from runomics.domain.run import RunStatus
 from runomics.store import catalog, pages, runs, tasks
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import SqliteStore, Store, Tx, next_id
 from runomics.store.pages import Listing
 
 FILTERS = ("name", "run_group_id", "batch_id", "status")
 ROWS = 3000
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", params=[SQLITE, POSTGRESQL])
+def many(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgresql: Callable[[], Cluster]
+) -> Any:
     """A store with runs of two accounts whose columns are drawn at random, and these runs as an oracle sees them."""
-    store = SqliteStore(tmp_path_factory.mktemp("pages") / "database.sqlite")
+    file = tmp_path_factory.mktemp("pages") / "database.sqlite"
+    store = open_url(str(file) if request.param == SQLITE else postgresql().take())
     draw = random.Random(7)
     oracle: list[dict[str, Any]] = []
 
@@ -51,7 +57,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store.close()
 
 
-def walk(store: SqliteStore, account: str, limit: int, **filters: Any) -> tuple[list[int], list[int]]:
+def walk(store: Store, account: str, limit: int, **filters: Any) -> tuple[list[int], list[int]]:
     """All ids, page by page, and the length of each page."""
     ids: list[int] = []
     lengths: list[int] = []
@@ -107,7 +113,7 @@ def test_a_page_of_any_size_ends_where_the_next_begins(many: Any, limit: int) ->
     assert lengths[-1] > 0
 
 
-def test_a_last_page_that_is_exactly_full_has_no_next(store: SqliteStore) -> None:
+def test_a_last_page_that_is_exactly_full_has_no_next(store: Store) -> None:
     for _ in range(4):
         start(store)
     rows, next_after_id = store.read(lambda tx: runs.list_runs(tx, ACCOUNT, after_id=1000001, limit=2))
@@ -115,31 +121,35 @@ def test_a_last_page_that_is_exactly_full_has_no_next(store: SqliteStore) -> Non
     assert next_after_id is None
 
 
-def test_a_row_of_the_list_has_the_listed_columns(store: SqliteStore) -> None:
+def test_a_row_of_the_list_has_the_listed_columns(store: Store) -> None:
     run = start(store, name="n", priority=4, batch_id=9, workflow_name="w", workflow_version_name="v")
     rows, _ = store.read(lambda tx: runs.list_runs(tx, ACCOUNT, after_id=0, limit=1))
     assert dict(zip(runs.LISTED, rows[0], strict=True)) == {name: getattr(run, name) for name in runs.LISTED}
 
 
+def _fill_two_halves(tx: Tx) -> None:
+    """A thousand runs with one name or the other, in one group or the other; only the 991st has the first of both."""
+    for number in range(1000):
+        match = number == 990
+        group = 1 if number % 2 or match else 2
+        runs.insert_run(tx, a_run(next_id(tx, "run"), name="a" if match or not number % 2 else "b", run_group_id=group))
+
+
 def test_filters_without_a_common_index_examine_a_bounded_number_of_entries(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "WALK", 50)
 
-    def fill(tx: Tx) -> None:
-        for number in range(1000):
-            match = number == 990
-            group = 1 if number % 2 or match else 2
-            runs.insert_run(
-                tx, a_run(next_id(tx, "run"), name="a" if match or not number % 2 else "b", run_group_id=group)
-            )
-
-    store.write(fill)
+    store.write(_fill_two_halves)
     ids, lengths = walk(store, ACCOUNT, 10, name="a", run_group_id=1)
     assert ids == [1000990]
     # 500 entries of either index, 50 of them a page.
     assert len(lengths) == 11
 
+
+def test_the_bound_holds_for_the_work_of_the_database(file_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "WALK", 50)
+    file_store.write(_fill_two_halves)
     steps: list[int] = []
 
     def counted(tx: Tx) -> None:
@@ -147,13 +157,13 @@ def test_filters_without_a_common_index_examine_a_bounded_number_of_entries(
         runs.list_runs(tx, ACCOUNT, after_id=0, limit=10, name="a", run_group_id=1)
         tx.connection.set_progress_handler(None, 0)
 
-    store.read(counted)
+    file_store.read(counted)
     assert len(steps) * 100 < 50 * 60
 
 
 @pytest.mark.parametrize(("bound", "pages_of"), [(20, [10]), (5, [5, 5, 0])])
 def test_a_rare_filter_is_followed_rather_than_a_common_one(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, bound: int, pages_of: list[int]
+    store: Store, monkeypatch: pytest.MonkeyPatch, bound: int, pages_of: list[int]
 ) -> None:
     monkeypatch.setattr(pages, "WALK", bound)
 
@@ -168,7 +178,7 @@ def test_a_rare_filter_is_followed_rather_than_a_common_one(
         assert walk(store, ACCOUNT, 100, name="rare", **filters) == (expected, pages_of)
 
 
-def test_a_list_walked_while_runs_come_move_and_go_has_each_lasting_run_once(store: SqliteStore) -> None:
+def test_a_list_walked_while_runs_come_move_and_go_has_each_lasting_run_once(store: Store) -> None:
     for _ in range(300):
         start(store, name="a", run_group_id=1)
     doomed = set(range(1000000, 1000300, 7))
@@ -201,7 +211,7 @@ def test_a_list_walked_while_runs_come_move_and_go_has_each_lasting_run_once(sto
         assert lasting <= set(ids)
 
 
-def test_tasks_are_listed_by_run_and_status(store: SqliteStore) -> None:
+def test_tasks_are_listed_by_run_and_status(store: Store) -> None:
     run, other = start(store), start(store)
     rows = [submit_task(store, run.id, f"call-{number}") for number in range(5)]
     submit_task(store, other.id, "call-0")
@@ -220,7 +230,7 @@ def test_tasks_are_listed_by_run_and_status(store: SqliteStore) -> None:
     assert ids(0, 100, status=str(RunStatus.RUNNING)) == ([], None)
 
 
-def test_tasks_of_a_run_that_the_account_cannot_see_are_not_listed(store: SqliteStore) -> None:
+def test_tasks_of_a_run_that_the_account_cannot_see_are_not_listed(store: Store) -> None:
     run = start(store)
     submit_task(store, run.id, "call")
 
@@ -233,7 +243,7 @@ def test_tasks_of_a_run_that_the_account_cannot_see_are_not_listed(store: Sqlite
     assert listed(ACCOUNT) == ([], None)
 
 
-def test_workflows_are_listed_by_name_and_type(store: SqliteStore) -> None:
+def test_workflows_are_listed_by_name_and_type(store: Store) -> None:
     for number in range(9):
         create_workflow(store, name=f"w{number % 2}", type="PRIVATE" if number % 3 else "READY2RUN")
     create_workflow(store, account=OTHER_ACCOUNT, name="w1")
@@ -251,7 +261,7 @@ def test_workflows_are_listed_by_name_and_type(store: SqliteStore) -> None:
     assert ids(name="w1", type="READY2RUN") == [3]
 
 
-def test_a_listing_without_any_index_is_a_mistake(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_listing_without_any_index_is_a_mistake(store: Store, tmp_path: Path) -> None:
     listing = Listing(table="run", columns=("id",), always="account = :account", indexed=frozenset(), texts=frozenset())
     with pytest.raises(ValueError, match="run has no index for"):
         store.read(

@@ -27,18 +27,18 @@ from runomics.domain.task import TaskEvent, TaskStatus
 from runomics.store import accounts, catalog, events, runs, tasks, tokens, webhooks
 from runomics.store.accounts import AccessKeyRow, AccountRow
 from runomics.store.catalog import WorkflowRow
-from runomics.store.database import Duplicate, SqliteStore, Tx, next_ids
+from runomics.store.database import Duplicate, Store, Tx, next_ids
 from runomics.store.runs import TASKS_PER_DELETE, NewRun, RunRow
 from runomics.store.tasks import TaskRow
 from runomics.store.tokens import TokenRow
 
 
-def ended(store: SqliteStore, **changes: Any) -> RunRow:
+def ended(store: Store, **changes: Any) -> RunRow:
     run = start(store, **changes)
     return move(store, run, advance(run.state, CancelRequested()), now_ms=3000)
 
 
-def told(store: SqliteStore, kind: str, resource_id: int) -> list[tuple[str, int, int]]:
+def told(store: Store, kind: str, resource_id: int) -> list[tuple[str, int, int]]:
     rows = store.read(lambda tx: events.undelivered(tx, 1000))
     return [(row.status, row.seq, row.at_ms) for row in rows if (row.kind, row.resource_id) == (kind, str(resource_id))]
 
@@ -46,7 +46,7 @@ def told(store: SqliteStore, kind: str, resource_id: int) -> list[tuple[str, int
 # ---- runs --------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_run_is_pending_and_has_everything_it_was_given(store: SqliteStore) -> None:
+def test_a_new_run_is_pending_and_has_everything_it_was_given(store: Store) -> None:
     given = a_run(
         1000000,
         name="sample 'x'; --",
@@ -81,14 +81,14 @@ def test_a_new_run_is_pending_and_has_everything_it_was_given(store: SqliteStore
     assert woken == [("pending", 1000000)]
 
 
-def test_the_bare_row_of_a_run_is_in_the_order_of_its_columns(store: SqliteStore) -> None:
+def test_the_bare_row_of_a_run_is_in_the_order_of_its_columns(store: Store) -> None:
     run = start(store, name="n")
     row = store.read(lambda tx: runs.get_run_columns(tx, ACCOUNT, run.id))
     assert row is not None
     assert dict(zip(runs.COLUMNS, row, strict=True)) == {name: getattr(run, name) for name in runs.COLUMNS}
 
 
-def test_a_foreign_a_missing_and_a_wished_away_run_are_not_found(store: SqliteStore) -> None:
+def test_a_foreign_a_missing_and_a_wished_away_run_are_not_found(store: Store) -> None:
     run = start(store)
     wished = ended(store)
     store.write(lambda tx: runs.wish_delete(tx, ACCOUNT, wished.id, 5))
@@ -98,7 +98,7 @@ def test_a_foreign_a_missing_and_a_wished_away_run_are_not_found(store: SqliteSt
     assert store.read(lambda tx: runs.load_run(tx, wished.id)) is not None
 
 
-def test_a_run_goes_its_way_with_a_time_and_an_event_for_each_status(store: SqliteStore) -> None:
+def test_a_run_goes_its_way_with_a_time_and_an_event_for_each_status(store: Store) -> None:
     run = start(store)
     run = move(store, run, advance(run.state, Admitted()), now_ms=2000, sandbox_slot=3)
     run = move(store, run, advance(run.state, Prepared()), now_ms=3000)
@@ -129,7 +129,7 @@ def test_a_run_goes_its_way_with_a_time_and_an_event_for_each_status(store: Sqli
     assert last.detail == f'{{"uuid":"{run.uuid}","failureReason":"RUN_TASK_FAILED","statusMessage":"task failed"}}'
 
 
-def test_a_stale_apply_changes_nothing_and_says_so(store: SqliteStore) -> None:
+def test_a_stale_apply_changes_nothing_and_says_so(store: Store) -> None:
     stale = start(store)
     fresh = move(store, stale, advance(stale.state, Admitted()), sandbox_slot=1)
     before = told(store, "run", stale.id)
@@ -143,7 +143,7 @@ def test_a_stale_apply_changes_nothing_and_says_so(store: SqliteStore) -> None:
     assert told(store, "run", stale.id) == before
 
 
-def test_columns_may_change_without_the_state_and_without_an_event(store: SqliteStore) -> None:
+def test_columns_may_change_without_the_state_and_without_an_event(store: Store) -> None:
     run = start(store)
     changed = move(store, run, run.state, storage_capacity_gib=5)
     assert changed == replace(run, revision=2, storage_capacity_gib=5)
@@ -151,14 +151,14 @@ def test_columns_may_change_without_the_state_and_without_an_event(store: Sqlite
 
 
 @pytest.mark.parametrize("column", ["status", "revision", "account", "id", "started_ms", "name = 'x', account"])
-def test_an_apply_sets_only_what_the_scheduler_may(store: SqliteStore, column: str) -> None:
+def test_an_apply_sets_only_what_the_scheduler_may(store: Store, column: str) -> None:
     run = start(store)
     with pytest.raises(ValueError, match="apply_run cannot set"):
         store.write(lambda tx: runs.apply_run(tx, run, run.state, now_ms=1, **{column: 1}))
     assert store.read(lambda tx: loaded(tx, run.id)) == run
 
 
-def test_a_wish_to_cancel_is_noted_once_and_wakes(store: SqliteStore) -> None:
+def test_a_wish_to_cancel_is_noted_once_and_wakes(store: Store) -> None:
     run = start(store)
     woken: list[tuple[str, int]] = []
     store.set_on_wake(woken.extend)
@@ -172,14 +172,14 @@ def test_a_wish_to_cancel_is_noted_once_and_wakes(store: SqliteStore) -> None:
     assert store.read(runs.runs_to_cancel) == []
 
 
-def test_a_wish_does_not_refuse_the_step_that_is_under_way(store: SqliteStore) -> None:
+def test_a_wish_does_not_refuse_the_step_that_is_under_way(store: Store) -> None:
     run = start(store)
     store.write(lambda tx: runs.wish_cancel(tx, ACCOUNT, run.id, 50))
     moved = move(store, run, advance(run.state, Admitted()))
     assert (moved.status, moved.cancel_wished_ms) == (RunStatus.STARTING, 50)
 
 
-def test_a_run_wished_away_is_gone_for_clients_at_once_and_is_left_for_the_scheduler(store: SqliteStore) -> None:
+def test_a_run_wished_away_is_gone_for_clients_at_once_and_is_left_for_the_scheduler(store: Store) -> None:
     run = ended(store)
     assert store.write(lambda tx: runs.wish_delete(tx, OTHER_ACCOUNT, run.id, 50)) is False
     assert store.write(lambda tx: runs.wish_delete(tx, ACCOUNT, run.id, 60)) is True
@@ -190,7 +190,7 @@ def test_a_run_wished_away_is_gone_for_clients_at_once_and_is_left_for_the_sched
     assert store.read(lambda tx: loaded(tx, run.id)) == replace(run, delete_wished_ms=60)
 
 
-def test_deleting_removes_the_run_and_its_tasks_and_tells_it_once(store: SqliteStore) -> None:
+def test_deleting_removes_the_run_and_its_tasks_and_tells_it_once(store: Store) -> None:
     run, neighbour = ended(store), start(store)
     for number in range(3):
         submit_task(store, run.id, f"call-{number}")
@@ -206,7 +206,7 @@ def test_deleting_removes_the_run_and_its_tasks_and_tells_it_once(store: SqliteS
     assert told(store, "run", run.id)[-1] == ("DELETED", run.revision + 1, 70)
 
 
-def test_nothing_is_deleted_that_nobody_wished_away_or_that_is_open(store: SqliteStore) -> None:
+def test_nothing_is_deleted_that_nobody_wished_away_or_that_is_open(store: Store) -> None:
     unwished = ended(store)
     assert store.write(lambda tx: runs.delete_run(tx, unwished, now_ms=70)) is False
     running = start(store)
@@ -215,7 +215,7 @@ def test_nothing_is_deleted_that_nobody_wished_away_or_that_is_open(store: Sqlit
     assert store.read(lambda tx: [loaded(tx, run.id).id for run in (unwished, running)]) == [unwished.id, running.id]
 
 
-def test_a_run_with_many_tasks_is_deleted_in_several_units_that_wake_for_the_next(store: SqliteStore) -> None:
+def test_a_run_with_many_tasks_is_deleted_in_several_units_that_wake_for_the_next(store: Store) -> None:
     run = ended(store)
 
     def fill(tx: Tx) -> None:
@@ -248,7 +248,7 @@ def test_a_run_with_many_tasks_is_deleted_in_several_units_that_wake_for_the_nex
     assert store.read(lambda tx: tasks.tasks_of_run(tx, run.id)) == []
 
 
-def test_pending_runs_come_by_priority_then_age(store: SqliteStore) -> None:
+def test_pending_runs_come_by_priority_then_age(store: Store) -> None:
     priorities = [None, 5, 0, 100, 5, None]
     made = [start(store, priority=priority, account=OTHER_ACCOUNT).id for priority in priorities]
     started = start(store, priority=1000)
@@ -258,7 +258,7 @@ def test_pending_runs_come_by_priority_then_age(store: SqliteStore) -> None:
     assert [run.run_id for run in store.read(lambda tx: runs.pending_runs(tx, 2))] == order[:2]
 
 
-def test_active_is_every_run_that_is_neither_pending_nor_ended(store: SqliteStore) -> None:
+def test_active_is_every_run_that_is_neither_pending_nor_ended(store: Store) -> None:
     made = {status: start(store).id for status in RunStatus}
     for status, run_id in made.items():
         values = {"status": str(status), "id": run_id}
@@ -269,7 +269,7 @@ def test_active_is_every_run_that_is_neither_pending_nor_ended(store: SqliteStor
     assert store.read(runs.count_active) == len(active) == 3
 
 
-def test_a_cancel_wish_is_to_be_followed_in_every_status_that_has_not_ended(store: SqliteStore) -> None:
+def test_a_cancel_wish_is_to_be_followed_in_every_status_that_has_not_ended(store: Store) -> None:
     made = {status: start(store).id for status in RunStatus}
     for status, run_id in made.items():
         values = {"status": str(status), "id": run_id}
@@ -280,7 +280,7 @@ def test_a_cancel_wish_is_to_be_followed_in_every_status_that_has_not_ended(stor
     assert store.read(runs.runs_to_cancel) == still_open
 
 
-def test_a_sandbox_slot_belongs_to_one_run_until_it_lets_go(store: SqliteStore) -> None:
+def test_a_sandbox_slot_belongs_to_one_run_until_it_lets_go(store: Store) -> None:
     first, second, third = start(store), start(store), start(store)
 
     def take(run: RunRow) -> RunRow:
@@ -303,7 +303,7 @@ def test_a_sandbox_slot_belongs_to_one_run_until_it_lets_go(store: SqliteStore) 
 # ---- tasks -------------------------------------------------------------------------------------------------------
 
 
-def test_a_task_goes_its_way_with_a_time_and_an_event_for_each_status(store: SqliteStore) -> None:
+def test_a_task_goes_its_way_with_a_time_and_an_event_for_each_status(store: Store) -> None:
     run = start(store)
     task = submit_task(store, run.id, "call-align")
     assert task == store.read(lambda tx: tasks.load_task(tx, task.id))
@@ -332,7 +332,7 @@ def test_a_task_goes_its_way_with_a_time_and_an_event_for_each_status(store: Sql
     ]
 
 
-def test_a_stale_apply_of_a_task_changes_nothing_and_says_so(store: SqliteStore) -> None:
+def test_a_stale_apply_of_a_task_changes_nothing_and_says_so(store: Store) -> None:
     task = submit_task(store, start(store).id, "call")
     assert store.write(lambda tx: tasks.apply_task(tx, task, TaskStatus.STARTING, now_ms=2)) is True
     fresh = store.read(lambda tx: tasks.load_task(tx, task.id))
@@ -343,7 +343,7 @@ def test_a_stale_apply_of_a_task_changes_nothing_and_says_so(store: SqliteStore)
         store.write(lambda tx: tasks.apply_task(tx, task, TaskStatus.FAILED, now_ms=3, run_id=1))
 
 
-def test_a_repeated_submit_is_the_same_task_and_the_latest_try_counts(store: SqliteStore) -> None:
+def test_a_repeated_submit_is_the_same_task_and_the_latest_try_counts(store: Store) -> None:
     run = start(store)
     submit_task(store, run.id, "call")
     with pytest.raises(Duplicate) as caught:
@@ -359,7 +359,7 @@ def test_a_repeated_submit_is_the_same_task_and_the_latest_try_counts(store: Sql
     assert [found(1, 1), found(1, 2), found(2, 1), found(2, 2)] == [second, other_attempt, other_incarnation, None]
 
 
-def test_open_tasks_are_those_of_every_status_that_has_not_ended(store: SqliteStore) -> None:
+def test_open_tasks_are_those_of_every_status_that_has_not_ended(store: Store) -> None:
     run, other = start(store), start(store)
     made = {status: submit_task(store, run.id, str(status)).id for status in TaskStatus}
     for status, task_id in made.items():
@@ -372,7 +372,7 @@ def test_open_tasks_are_those_of_every_status_that_has_not_ended(store: SqliteSt
     assert [task.id for task in store.read(lambda tx: tasks.tasks_of_run(tx, run.id))] == list(made.values())
 
 
-def test_a_task_is_found_only_by_its_account_in_its_run_while_the_run_is_there(store: SqliteStore) -> None:
+def test_a_task_is_found_only_by_its_account_in_its_run_while_the_run_is_there(store: Store) -> None:
     run, other = ended(store), start(store)
     task = submit_task(store, run.id, "call")
 
@@ -387,7 +387,7 @@ def test_a_task_is_found_only_by_its_account_in_its_run_while_the_run_is_there(s
 # ---- workflows ---------------------------------------------------------------------------------------------------
 
 
-def test_a_workflow_is_registered_changed_and_removed(store: SqliteStore) -> None:
+def test_a_workflow_is_registered_changed_and_removed(store: Store) -> None:
     woken: list[tuple[str, int]] = []
     store.set_on_wake(woken.extend)
     workflow_id = create_workflow(store, name="w", definition_sha256="b" * 64, readme="# w")
@@ -416,13 +416,13 @@ def test_a_workflow_is_registered_changed_and_removed(store: SqliteStore) -> Non
     assert woken == [("workflow", workflow_id)]
 
 
-def test_a_foreign_workflow_is_not_found(store: SqliteStore) -> None:
+def test_a_foreign_workflow_is_not_found(store: Store) -> None:
     workflow_id = create_workflow(store)
     assert store.read(lambda tx: catalog.find_workflow(tx, OTHER_ACCOUNT, workflow_id)) is None
     assert store.read(lambda tx: catalog.load_workflow(tx, workflow_id)) is not None
 
 
-def test_a_client_changes_only_what_is_its_own(store: SqliteStore) -> None:
+def test_a_client_changes_only_what_is_its_own(store: Store) -> None:
     workflow = store.read(lambda tx: catalog.load_workflow(tx, create_workflow(store)))
     assert workflow is not None
     with pytest.raises(ValueError, match="update_workflow cannot set account"):
@@ -431,7 +431,7 @@ def test_a_client_changes_only_what_is_its_own(store: SqliteStore) -> None:
         store.write(lambda tx: catalog.apply_workflow(tx, workflow, "ACTIVE", now_ms=1, name="x"))
 
 
-def test_a_definition_is_in_use_while_a_workflow_or_a_run_names_it(store: SqliteStore) -> None:
+def test_a_definition_is_in_use_while_a_workflow_or_a_run_names_it(store: Store) -> None:
     sha256 = "c" * 64
     almost = "c" * 8 + "d" * 56
 
@@ -454,7 +454,7 @@ def test_a_definition_is_in_use_while_a_workflow_or_a_run_names_it(store: Sqlite
 # ---- accounts, tokens, events ------------------------------------------------------------------------------------
 
 
-def test_accounts_and_their_keys_are_kept(store: SqliteStore) -> None:
+def test_accounts_and_their_keys_are_kept(store: Store) -> None:
     key = AccessKeyRow("AKIA1", ACCOUNT, "secret", f"arn:aws:iam::{ACCOUNT}:user/dev", 5)
     store.write(lambda tx: accounts.add_account(tx, ACCOUNT, "lab", 4))
     store.write(lambda tx: accounts.add_key(tx, key))
@@ -468,7 +468,7 @@ def test_accounts_and_their_keys_are_kept(store: SqliteStore) -> None:
         store.write(lambda tx: accounts.add_key(tx, key))
 
 
-def test_a_token_is_of_one_account_and_operation_and_is_forgotten_when_old(store: SqliteStore) -> None:
+def test_a_token_is_of_one_account_and_operation_and_is_forgotten_when_old(store: Store) -> None:
     def keep(account: str, token: str, now_ms: int) -> None:
         store.write(
             lambda tx: tokens.keep_token(tx, account, "StartRun", token, body_hash="h", answer="{}", now_ms=now_ms)
@@ -490,7 +490,7 @@ def test_a_token_is_of_one_account_and_operation_and_is_forgotten_when_old(store
     assert [found(ACCOUNT, "StartRun", f"t{number}") is None for number in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_an_event_stays_until_it_stands_in_queues(store: SqliteStore) -> None:
+def test_an_event_stays_until_it_stands_in_queues(store: Store) -> None:
     made = [start(store).id for _ in range(4)]
     first, second, third, fourth = store.read(lambda tx: events.undelivered(tx, 10))
     assert [int(event.resource_id) for event in (first, second, third, fourth)] == made
@@ -502,7 +502,7 @@ def test_an_event_stays_until_it_stands_in_queues(store: SqliteStore) -> None:
     assert store.read(lambda tx: events.undelivered(tx, 10)) == [second, fourth]
 
 
-def test_events_are_forgotten_where_there_is_no_webhook_and_only_there(store: SqliteStore) -> None:
+def test_events_are_forgotten_where_there_is_no_webhook_and_only_there(store: Store) -> None:
     for _ in range(3):
         start(store)
     topics = frozenset({Topic.RUN})

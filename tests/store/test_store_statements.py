@@ -39,7 +39,7 @@ from runomics.store import (
     versions,
     webhooks,
 )
-from runomics.store.database import SqliteStore, Tx
+from runomics.store.database import SqliteStore, Store, Tx
 from runomics.store.migrate import FOLDER as MIGRATIONS
 from runomics.store.pages import Listing, drivers, probe_text, walk_text
 
@@ -143,15 +143,15 @@ def parameters(text: str) -> dict[str, Any]:
     return dict.fromkeys(re.findall(r":(\w+)", text), 1)
 
 
-def plan(store: SqliteStore, text: str) -> list[str]:
-    return store.write(
+def plan(file_store: SqliteStore, text: str) -> list[str]:
+    return file_store.write(
         lambda tx: [row[3] for row in tx.rows(f"explain query plan {text}", parameters(text))],
     )
 
 
 @pytest.mark.parametrize(("label", "text"), EVERYTHING, ids=[label for label, _ in EVERYTHING])
-def test_every_statement_follows_an_index_and_sorts_nothing(store: SqliteStore, label: str, text: str) -> None:
-    for step in plan(store, text):
+def test_every_statement_follows_an_index_and_sorts_nothing(file_store: SqliteStore, label: str, text: str) -> None:
+    for step in plan(file_store, text):
         assert "TEMP B-TREE" not in step, step
         scanned = re.match(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?", step)
         if scanned is None or scanned[1] in SMALL or scanned[1] == "CONSTANT":
@@ -172,17 +172,19 @@ def test_every_statement_follows_an_index_and_sorts_nothing(store: SqliteStore, 
         (("batch_id", "status"), "run_by_batch_status"),
     ],
 )
-def test_a_page_walks_the_index_made_for_its_filters(store: SqliteStore, filters: tuple[str, ...], index: str) -> None:
+def test_a_page_walks_the_index_made_for_its_filters(
+    file_store: SqliteStore, filters: tuple[str, ...], index: str
+) -> None:
     equal = "".join(f" AND {name}=?" for name in filters)
     ordered = {"account=?" + equal} | {"account=?" + "".join(f" AND {name}=?" for name in sorted(filters))}
-    steps = plan(store, walk_text(runs._LISTING, driver=frozenset(filters)))
+    steps = plan(file_store, walk_text(runs._LISTING, driver=frozenset(filters)))
     assert steps in [[f"SEARCH run USING INDEX {index} ({columns} AND id>?)"] for columns in ordered]
 
 
-def test_a_bounded_walk_follows_the_chosen_index_and_no_other(store: SqliteStore) -> None:
+def test_a_bounded_walk_follows_the_chosen_index_and_no_other(file_store: SqliteStore) -> None:
     asked = frozenset({"name", "run_group_id", "batch_id", "status"})
     followed = {
-        driver: plan(store, walk_text(runs._LISTING, driver=driver, rest=asked - driver, bounded=True))
+        driver: plan(file_store, walk_text(runs._LISTING, driver=driver, rest=asked - driver, bounded=True))
         for driver in drivers(runs._LISTING, asked)
     }
     assert {driver: re.findall(r"INDEX (\w+)", " ".join(steps)) for driver, steps in followed.items()} == {
@@ -208,7 +210,7 @@ def test_no_statement_hides_outside_the_store_s_texts() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and verb.match(node.value)
     }
-    of_postgresql = {"postgresql_connection.py", "postgresql_lock.py", "postgresql_schema.py"}
+    of_postgresql = {"postgresql_lock.py", "postgresql_schema.py"}
     assert found == {"dialect.py", "guard.py", "pages.py"} | of_postgresql
 
 
@@ -218,14 +220,14 @@ def test_names_of_statements_are_unique_in_their_file() -> None:
         assert len(names) == len(set(names)) == len(vars(ROOMS[path.stem]))
 
 
-def test_a_plain_statement_runs_at_once_and_gives_a_list(store: SqliteStore) -> None:
+def test_a_plain_statement_runs_at_once_and_gives_a_list(store: Store) -> None:
     start(store)
     assert store.read(lambda tx: runs.SQL.active_run_ids(tx)) == []
     assert isinstance(store.read(lambda tx: runs.SQL.pending_runs(tx, limit=5)), list)
 
 
 def test_a_plain_statement_that_changes_rows_does_so_without_being_iterated(
-    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "claim.sql").write_text(
         "-- name: claim(status)\nupdate run set name = 'claimed' where status = :status returning {run};\n"
@@ -264,8 +266,8 @@ def test_a_statement_with_an_undeclared_parameter_is_refused(tmp_path: Path, mon
         ("run_batch", batches.COLUMNS),
     ],
 )
-def test_a_row_has_every_column_of_its_table(store: SqliteStore, table: str, columns: tuple[str, ...]) -> None:
-    there = store.read(lambda tx: [row[1] for row in tx.rows(f"pragma table_info({table})", {})])
+def test_a_row_has_every_column_of_its_table(file_store: SqliteStore, table: str, columns: tuple[str, ...]) -> None:
+    there = file_store.read(lambda tx: [row[1] for row in tx.rows(f"pragma table_info({table})", {})])
     assert sorted(columns) == sorted(there)
 
 
@@ -289,7 +291,7 @@ def test_lists_of_statuses_in_the_sql_are_the_domains() -> None:
     assert [found for found in lists if found not in allowed] == []
 
 
-def test_a_guarded_update_binds_its_values(store: SqliteStore) -> None:
+def test_a_guarded_update_binds_its_values(store: Store) -> None:
     run = start(store)
     text = "x', status = 'FAILED"
 

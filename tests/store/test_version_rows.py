@@ -8,11 +8,11 @@ import pytest
 from sample_rows import ACCOUNT, OTHER_ACCOUNT, create_workflow
 
 from runomics.store import catalog, versions
-from runomics.store.database import Duplicate, SqliteStore, Tx, next_id
+from runomics.store.database import Duplicate, Store, Tx, next_id
 from runomics.store.versions import NewVersion, VersionRow
 
 
-def create(store: SqliteStore, workflow_id: int, name: str, **changes: object) -> VersionRow:
+def create(store: Store, workflow_id: int, name: str, **changes: object) -> VersionRow:
     def unit(tx: Tx) -> VersionRow:
         row_id = next_id(tx, versions.KIND)
         values = {"account": ACCOUNT, "uuid": f"uuid-{row_id}", "created_ms": 1000, **changes}
@@ -31,7 +31,7 @@ def loaded(tx: Tx, row_id: int) -> VersionRow:
     return row
 
 
-def test_a_version_is_registered_changed_and_removed(store: SqliteStore) -> None:
+def test_a_version_is_registered_changed_and_removed(store: Store) -> None:
     workflow_id = create_workflow(store)
     created = create(store, workflow_id, "v1", readme="# v")
     assert (created.status, created.revision) == ("CREATING", 1)
@@ -50,7 +50,7 @@ def test_a_version_is_registered_changed_and_removed(store: SqliteStore) -> None
     assert store.read(lambda tx: versions.load_version(tx, created.id)) is None
 
 
-def test_a_name_is_taken_once_in_a_workflow(store: SqliteStore) -> None:
+def test_a_name_is_taken_once_in_a_workflow(store: Store) -> None:
     first, second = create_workflow(store), create_workflow(store)
     create(store, first, "v1")
     create(store, first, "V1")
@@ -61,7 +61,7 @@ def test_a_name_is_taken_once_in_a_workflow(store: SqliteStore) -> None:
     assert store.read(lambda tx: versions.count_versions(tx, ACCOUNT, first)) == 2
 
 
-def test_a_foreign_version_is_neither_found_listed_nor_counted(store: SqliteStore) -> None:
+def test_a_foreign_version_is_neither_found_listed_nor_counted(store: Store) -> None:
     workflow_id = create_workflow(store)
     made = create(store, workflow_id, "v1", readme="# v")
 
@@ -79,7 +79,7 @@ def test_a_foreign_version_is_neither_found_listed_nor_counted(store: SqliteStor
     assert seen(OTHER_ACCOUNT) == (None, ([], None), 0, None)
 
 
-def test_a_client_changes_only_what_is_its_own(store: SqliteStore) -> None:
+def test_a_client_changes_only_what_is_its_own(store: Store) -> None:
     version = create(store, create_workflow(store), "v1")
     with pytest.raises(ValueError, match="update_version cannot set status"):
         store.write(lambda tx: versions.update_version(tx, version, status="ACTIVE"))
@@ -89,7 +89,7 @@ def test_a_client_changes_only_what_is_its_own(store: SqliteStore) -> None:
         store.write(lambda tx: versions.apply_version(tx, version, "ACTIVE", now_ms=1, version_name="x"))
 
 
-def test_a_definition_is_in_use_while_a_version_names_it(store: SqliteStore) -> None:
+def test_a_definition_is_in_use_while_a_version_names_it(store: Store) -> None:
     sha256 = "c" * 64
     version = create(store, create_workflow(store), "v1", definition_sha256=sha256)
     assert store.read(lambda tx: catalog.definition_in_use(tx, sha256))

@@ -56,17 +56,18 @@ class PostgresqlStore:
         self._queue_limit = queue_limit
         self._inside = _Inside()
         half = max(CONNECTIONS_MIN, connections) // 2
-        try:
-            connection = PostgresqlConnection(url)
-            try:
-                _require_utf8(connection)
-                migrate(connection)
-            finally:
-                connection.close()
-        except psycopg.Error as error:
-            raise _unavailable(error) from None
         self._readers = _Connections(lambda: PostgresqlConnection(url, reads_only=True), half)
         self._writers = _Connections(lambda: PostgresqlConnection(url), half)
+        try:
+            with self._writers.one() as connection:
+                _require_utf8(connection)
+                migrate(connection)
+        except psycopg.Error as error:
+            self._writers.close()
+            raise _unavailable(error) from None
+        except BaseException:
+            self._writers.close()
+            raise
         # One writing connection is left for the service's own thread.
         self._edge = _Workers("store-edge", half - 1 if half > 1 else 1)
         self._line = _Workers("store-writer", 1)

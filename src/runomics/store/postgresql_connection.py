@@ -27,6 +27,11 @@ SILENT_MS = 20_000
 STATEMENTS_PREPARED = 500
 TOKEN_TABLE = "request_token"  # noqa: S105 - the name of a table
 
+# What was answered is on the disk, whatever the server's own default.
+_SESSION = """
+set session characteristics as transaction isolation level read committed, {access};
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'
+"""
 _NAMED = re.compile(r"'[^']*'|:(\w+)")
 _KEY = re.compile(r"\(([^()]*(?:\([^()]*\)[^()]*)*)\)=\(")
 """The columns of "Key (account, name)=(…) already exists.", in whatever language that is said."""
@@ -61,13 +66,7 @@ class PostgresqlConnection:
             self._raw.prepared_max = STATEMENTS_PREPARED
             self._raw.adapters.register_dumper(int, Int8Dumper)
             self._raw.adapters.register_dumper(bool, _Flag)
-            self._raw.execute("set session characteristics as transaction isolation level read committed")
-            # What was answered is on the disk, whatever the server's own default.
-            self._raw.execute(
-                "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
-            )
-            if reads_only:
-                self._raw.execute("set session characteristics as transaction read only")
+            self._raw.execute(_SESSION.format(access="read only" if reads_only else "read write").encode())
             self._cursor = psycopg.RawCursor(self._raw)
         except BaseException:
             self._raw.close()
