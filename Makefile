@@ -50,13 +50,23 @@ $(VENV)/dev.stamp: requirements/dev.lock requirements/clients.lock $(VENV)/runti
 	@$(PIP) --require-hashes --no-deps --only-binary :all: -r requirements/clients.lock
 	@touch $@
 
-setup: $(VENV)/dev.stamp
+# Without maven or a JDK everything but Nextflow works; `runomics doctor` says how to get it.
+$(VENV)/nextflow.stamp: $(wildcard nextflow/pom.xml nextflow/jars.sha256) $(shell find nextflow/src nextflow/plugins -type f) $(VENV)/runtime.stamp
+	@if command -v mvn >/dev/null && command -v javac >/dev/null; then \
+		echo 'installing Nextflow and its adapter'; \
+		$(BIN)/runomics engines install nextflow --only-when-changed >/dev/null && touch $@ || \
+			echo 'make: Nextflow is not installed; runomics engines install nextflow tries again' >&2; \
+	else \
+		echo 'make: no mvn or javac: Nextflow is left out' >&2; \
+	fi
+
+setup: $(VENV)/dev.stamp $(VENV)/nextflow.stamp
 	@echo "ready: $(BIN)/runomics --help"
 
 demo: $(VENV)/runtime.stamp
 	@$(BIN)/python examples/demo/demo.py
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(VENV)/nextflow.stamp
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/dev.stamp
@@ -67,7 +77,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python docs/provenance.py
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/dev.stamp $(VENV)/nextflow.stamp
 	$(BIN)/python benchmarks/run.py
 
 docs: $(VENV)/dev.stamp

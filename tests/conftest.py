@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 
 import postgresql_cluster
 from databases import database_kind, postgresql
+from runomics.engines.nextflow import installation as nextflow
 
 __all__ = ["database_kind", "postgresql"]
 
@@ -66,6 +67,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "registry": lambda: shutil.which("docker-registry") is not None and shutil.which("skopeo") is not None,
     "postgresql": lambda: shutil.which("setpriv") is not None and postgresql_cluster.programs() is not None,
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
+    "nextflow": lambda: not nextflow.why_not(),
     "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),
     "go": lambda: _version("go", "env", "GOVERSION") >= (1, 24),
     "java": lambda: shutil.which("mvn") is not None and _version("javac", "-version") >= (17,),

@@ -144,6 +144,7 @@ class Machinery:
             desk=self._tasks,
             stage=lambda run_id, uri: self._steps.stage(run_id, uri),
             note=lambda run_id, message: self._steps.engine_note(run_id, message),
+            listing=lambda run_id, uri: self._steps.list_objects(run_id, uri),
         )
         self._tasks.set_listener(self._gateway.tell)
         self._scheduler = Scheduler(

@@ -18,6 +18,7 @@ from rich.console import Console
 from runomics import __version__
 from runomics.cli import accounts as account_commands
 from runomics.cli import doctor as doctor_module
+from runomics.cli import engines as engine_commands
 from runomics.cli import events as event_commands
 from runomics.cli import run as run_module
 from runomics.cli import run_logs, server
@@ -61,6 +62,7 @@ Data = Annotated[
 EXPECTED = (
     BadDefinition,
     BadInputs,
+    engine_commands.EngineNotInstalled,
     NoServer,
     ObjectForbidden,
     ObjectMissing,
@@ -102,6 +104,7 @@ application.add_typer(account_commands.accounts, name="accounts")
 application.add_typer(account_commands.keys, name="keys")
 application.add_typer(account_commands.buckets, name="buckets")
 application.add_typer(event_commands.events, name="events")
+application.add_typer(engine_commands.engines, name="engines")
 
 
 @application.callback()

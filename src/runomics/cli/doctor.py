@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runomics.engines.nextflow import installation as nextflow
 from runomics.ports import Finding
 from runomics.run_storage import probe as probe_run_storage
 from runomics.runners.local import LocalRunner
@@ -57,7 +58,7 @@ def findings_of(settings: Settings) -> Iterable[FindingShape]:
         ("run storage", lambda: _run_storage(settings.data)),
         ("sandbox", probe_sandbox),
         ("tasks", lambda: _tasks(settings.data)),
-        ("engines", lambda: [_wdl()]),
+        ("engines", lambda: [_wdl(), _nextflow()]),
         ("clients", lambda: [_aws_cli()]),
     )
     for name, probe in probes:
@@ -112,6 +113,16 @@ def _data_directory(data: Path) -> Finding:
 
 def _wdl() -> Finding:
     return Finding("WDL engine", works=True, detail=f"miniwdl {importlib.metadata.version('miniwdl')}", required=True)
+
+
+def _nextflow() -> Finding:
+    why_not = nextflow.why_not()
+    return Finding(
+        "Nextflow engine",
+        works=not why_not,
+        detail="" if why_not else f"Nextflow {nextflow.VERSION}",
+        remedy=why_not.partition(", then ")[0],
+    )
 
 
 def _aws_cli() -> Finding:

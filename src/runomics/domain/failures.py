@@ -11,6 +11,9 @@ from runomics.domain.task import Reason
 
 MESSAGE_LIMIT = 1000
 
+WRONG_ENGINE_VERSION = "WORKFLOW_VER_VALIDATION_FAILED"
+"""The workflow insists on a version of its engine that is not here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -1,8 +1,10 @@
-"""Which engines this server can run, and why not the others. Runs in the server: it imports no engine."""
+"""Which engines this server can run, and why not the others. Runs in the server: it imports no engine, only where one lies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+
+from runomics.engines.nextflow import installation as nextflow
 
 
 def _is_there() -> str:
@@ -12,7 +14,7 @@ def _is_there() -> str:
 _CHECKS: Mapping[str, Callable[[], str]] = {
     "WDL": _is_there,
     "CWL": lambda: "CWL is not part of this version",
-    "NEXTFLOW": lambda: "Nextflow is not part of this version",
+    "NEXTFLOW": nextflow.why_not,
 }
 """Engine → why it cannot run here, empty when it can."""
 

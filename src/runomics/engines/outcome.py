@@ -37,10 +37,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of an engine. `outputs` holds `{"__export__": target}` for files; `exports` says where each target comes from."""
+    """The end of an engine. `outputs` holds `{"__export__": target}` for files; `exports` says where each target comes from.
+
+    `outputs` None: the language has no such document.
+    """
 
     status: str
-    outputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] | None = field(default_factory=dict)
     exports: Sequence[Mapping[str, Any]] = ()
     failure: Failure | None = None
 

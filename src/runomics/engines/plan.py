@@ -37,6 +37,7 @@ class Plan:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     staged: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    engine_settings: Mapping[str, Any] = field(default_factory=dict)
     task_concurrency: int = 500
     gateway_patience_seconds: float = 86400.0
 

@@ -24,6 +24,7 @@ from runomics.engines import outcome as outcomes
 from runomics.engines import plan as plans
 from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.language import AlreadyBegan, Engine
+from runomics.engines.nextflow.engine import ENGINE as NEXTFLOW
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
 from runomics.engines.wdl.engine import ENGINE as WDL
@@ -49,7 +50,7 @@ class StopRequest:
         self.requested = True
 
 
-ENGINES: Mapping[str, Engine] = {"WDL": WDL}
+ENGINES: Mapping[str, Engine] = {"WDL": WDL, "NEXTFLOW": NEXTFLOW}
 
 
 def warm() -> None:

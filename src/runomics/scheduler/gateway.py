@@ -38,7 +38,7 @@ class TaskDesk(Protocol):
 
 
 class StageDesk(Protocol):
-    """Who fetches inputs named at run time. Answers through `Gateway.staged`."""
+    """Who fetches inputs named at run time, or says which there are. Answers through `Gateway.staged` or `Gateway.listed`."""
 
     def __call__(self, run_id: int, uri: str) -> None: ...
 
@@ -52,6 +52,7 @@ class _Connection:
     writable_wanted: bool = False
     tasks: set[tuple[str, int]] = field(default_factory=set)
     uris: set[str] = field(default_factory=set)
+    lists: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +65,19 @@ class _Door:
 
 
 class Gateway:
-    """All doors, served by one thread. `open`, `close`, `tell` and `staged` may be called from any thread."""
+    """All doors, served by one thread. `open`, `close`, `tell`, `staged` and `listed` may be called from any thread."""
 
-    def __init__(self, *, desk: TaskDesk, stage: StageDesk, note: Callable[[int, Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        desk: TaskDesk,
+        stage: StageDesk,
+        note: Callable[[int, Mapping[str, Any]], None],
+        listing: StageDesk | None = None,
+    ) -> None:
         self._desk = desk
         self._stage = stage
+        self._listing = listing
         self._note = note
         self._selector = selectors.DefaultSelector()
         self._doors: dict[int, _Door] = {}
@@ -120,6 +129,11 @@ class Gateway:
         """Send what became of a stage request."""
         line = orjson.dumps({"op": "staged", "uri": uri, **message}) + b"\n"
         self._call(lambda: self._send_uri(run_id, uri, line))
+
+    def listed(self, run_id: int, uri: str, message: Mapping[str, Any]) -> None:
+        """Send which objects there are."""
+        line = orjson.dumps({"op": "listed", "uri": uri, **message}) + b"\n"
+        self._call(lambda: self._send_list(run_id, uri, line))
 
     # ---- the thread ----------------------------------------------------------------------------------------------
 
@@ -239,6 +253,10 @@ class Gateway:
             uri = str(message.get("uri"))
             connection.uris.add(uri)
             self._stage(connection.run_id, uri)
+        elif op == "list" and self._listing is not None:
+            uri = str(message.get("uri"))
+            connection.lists.add(uri)
+            self._listing(connection.run_id, uri)
         elif op == "event":
             self._note(connection.run_id, message)
             self._send(connection, orjson.dumps({"op": "ack", "seq": message.get("seq")}) + b"\n")
@@ -276,6 +294,13 @@ class Gateway:
         for connection in () if door is None else tuple(door.connections):
             if uri in connection.uris:
                 connection.uris.discard(uri)
+                self._send(connection, line)
+
+    def _send_list(self, run_id: int, uri: str, line: bytes) -> None:
+        door = self._doors.get(run_id)
+        for connection in () if door is None else tuple(door.connections):
+            if uri in connection.lists:
+                connection.lists.discard(uri)
                 self._send(connection, line)
 
     def _send(self, connection: _Connection, line: bytes) -> None:

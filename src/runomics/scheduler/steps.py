@@ -370,6 +370,12 @@ class Steps:
         return True
 
     def _engine_ended(self, run: RunRow, result: EngineResult) -> tuple[RunEvent | None, Mapping[str, Any]]:
+        event, columns = self._meaning(run, result)
+        if event is None or run.engine != "NEXTFLOW":
+            return event, columns
+        return event, {**columns, "engine_version": result.engine_version}
+
+    def _meaning(self, run: RunRow, result: EngineResult) -> tuple[RunEvent | None, Mapping[str, Any]]:
         if result.succeeded:
             return EngineSucceeded(), {}
         if result.cancelled:
@@ -389,7 +395,7 @@ class Steps:
         if row is not None and row.failure_reason is not None:
             return Failed(row.failure_reason, row.status_message or ""), {}
         code = reported.get("code")
-        if reported.get("kind") == "stage" and code:
+        if code and (reported.get("kind") == "stage" or code == failures.WRONG_ENGINE_VERSION):
             return Failed(str(code), str(reported.get("message") or code)), {}
         usage = self._storage.usage(run.uuid) if run.storage_type == StorageType.STATIC else None
         if usage is not None and usage.was_full:
@@ -581,6 +587,20 @@ class Steps:
         digests = orjson.loads(run.resource_digests) if run.resource_digests else {}
         self._transfers.stage(self._directory(run), uri, digests.get(uri), done, objects=self._objects_of(run))
 
+    def list_objects(self, run_id: int, uri: str) -> None:
+        """An engine asks which objects begin with a URI."""
+        run = self._store.read(lambda tx: run_rows.load_run(tx, run_id))
+        if run is None:
+            return
+
+        def done(objects: Sequence[tuple[str, int]] | None, failure: tuple[str, str] | None) -> None:
+            found: dict[str, Any] = {"objects": objects}
+            if failure is not None:
+                found = {"error": failure[0], "message": failure[1]}
+            self._gateway.listed(run_id, uri, found)
+
+        self._transfers.list_objects(uri, done, objects=self._objects_of(run))
+
     def engine_note(self, run_id: int, message: Mapping[str, Any]) -> None:
         """A note of the engine for the run's log."""
         run = self._store.read(lambda tx: run_rows.load_run(tx, run_id))
@@ -693,6 +713,7 @@ class Steps:
             "parameters": self._parameters(run),
             "staged": orjson.loads((directory / "staged.json").read_bytes()),
             "environment": self._environment(run),
+            "engine_settings": _mapping(orjson.loads(run.extra).get("engineSettings")),
             "task_concurrency": self._policy.task_concurrency,
             "gateway_patience_seconds": self._policy.gateway_patience_seconds,
         }
@@ -737,6 +758,10 @@ class Steps:
         if run.delete_wished_ms is None:
             self._forget(run.id)
         shutil.rmtree(self._directory(run), ignore_errors=True)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _write(path: Path, data: bytes) -> None:

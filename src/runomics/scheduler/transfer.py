@@ -14,15 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runomics.domain.inputs import InputUri, InvalidInput, parse_input
+from runomics.domain.inputs import InputUri, InvalidInput, parse_input, split_s3
 from runomics.ports import ObjectForbidden, ObjectMissing, ObjectStore
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.transfer_export import Exported, ExportJob, OpenExport, OutputDelivery, upload_log
 from runomics.scheduler.transfer_import import Imported, InputStaging
 from runomics.scheduler.transfer_lanes import Lanes
-from runomics.scheduler.transfer_work import PATIENCE_SECONDS, Absence, Check, Meter, Work, export_failure, patiently
+from runomics.scheduler.transfer_work import (
+    PATIENCE_SECONDS,
+    Absence,
+    Check,
+    Meter,
+    Work,
+    export_failure,
+    import_failure,
+    patiently,
+)
 
 __all__ = ["ExportJob", "Exported", "Imported", "Progress", "Transfers"]
+
+LISTING_BYTES = 8 << 20
+LISTED_OVERHEAD_BYTES = 16
+"""A listing is one line of the gateway: what it may have, and what each object takes beside its key."""
+
+
+class _TooMany(Exception):
+    """A listing longer than a line of the gateway."""
 
 _METERS = 10_000
 
@@ -172,6 +189,42 @@ class Transfers:
                 on_done(None, f"{uri} cannot be read: {error}")
                 return
             on_done(data, None)
+
+        self._lanes.submit(uri, act)
+
+    def list_objects(
+        self,
+        uri: str,
+        on_done: Callable[[Sequence[tuple[str, int]] | None, tuple[str, str] | None], None],
+        *,
+        objects: ObjectStore | None = None,
+    ) -> None:
+        """The keys that begin with `uri`, sorted, with their sizes in bytes; or None and why they cannot be told."""
+
+        def look() -> list[tuple[str, int]]:
+            found: list[tuple[str, int]] = []
+            letters = 0
+            for info in (objects or self._objects).list(uri):
+                key = split_s3(info.uri)[1]
+                letters += len(key) + LISTED_OVERHEAD_BYTES
+                if letters > LISTING_BYTES:
+                    raise _TooMany(f"More than {len(found)} objects begin with {uri}. Name a deeper prefix.")
+                found.append((key, info.size_bytes))
+            return found
+
+        def act() -> None:
+            try:
+                listed = patiently(
+                    look,
+                    Absence(time.monotonic() + self._patience_seconds),
+                    lambda seconds: not self._closing.wait(seconds),
+                )
+            except _TooMany as error:
+                on_done(None, ("IMPORT_FAILED", str(error)))
+            except Exception as error:
+                on_done(None, import_failure(uri, error))
+            else:
+                on_done(listed, None)
 
         self._lanes.submit(uri, act)
 
