@@ -69,6 +69,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
     "nextflow": lambda: not nextflow.why_not(),
     "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),
+    "git": lambda: shutil.which("git") is not None,
     "go": lambda: _version("go", "env", "GOVERSION") >= (1, 24),
     "java": lambda: shutil.which("mvn") is not None and _version("javac", "-version") >= (17,),
 }

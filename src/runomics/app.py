@@ -19,9 +19,12 @@ import structlog
 
 from runomics import data_directory
 from runomics.auditing import auditing, page_call, resource_of
+from runomics.connections_file import read_connections
 from runomics.data_directory import CannotStart
 from runomics.domain import request_rates
 from runomics.domain.limits import Limits
+from runomics.domain.network import InvalidNetwork, Network, networks_of
+from runomics.domain.repository import Connection, ConnectionsError
 from runomics.domain.roles import Credentials, RolesError
 from runomics.domain.run import RunStatus
 from runomics.key_ring import KeyRing
@@ -120,6 +123,8 @@ class Service:
             raise CannotStart(f"{error.strerror}; give --listen another address, or port 0 for a free one") from error
         self._secrets = data_directory.load_secrets(data)
         try:
+        self._networks = _networks(settings)
+        self._connections = _connections(settings)
             self._database_lock = self._locked_database()
             self._store = open_store(data, settings.database_url, connections=settings.database_connections)
         except (NewerDatabase, DatabaseUnavailable) as error:
@@ -307,6 +312,7 @@ class Service:
                 run_maker=BatchSubmission(self._site, checker(self._model.shapes, "InlineSetting", "RunSettingId")),
                 clock=self._clock,
             )
+                connections=self._connections,
             machinery.begin()
         except StorageUnavailable as error:
             print(f"runomics serve: {error}", file=sys.stderr, flush=True)
@@ -357,6 +363,20 @@ def _audit_log(settings: Settings) -> AuditLog | None:
 def _limits(settings: Settings) -> Limits:
     return Limits(
         stored_runs=settings.max_stored_runs,
+def _networks(settings: Settings) -> tuple[Network, ...]:
+    try:
+        return networks_of(settings.networks)
+    except InvalidNetwork as error:
+        raise CannotStart(str(error)) from error
+
+
+def _connections(settings: Settings) -> tuple[Connection, ...]:
+    try:
+        return read_connections(settings.git_connections_file)
+    except ConnectionsError as error:
+        raise CannotStart(str(error)) from error
+
+
         workflows=settings.max_workflows,
         versions_per_workflow=settings.max_versions_per_workflow,
         shares_per_workflow=settings.max_shares_per_workflow,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ import structlog
 
 from runomics.domain.event import Webhook
 from runomics.engines.host import ForkedEngineHost
+from runomics.domain.limits import Limits
+from runomics.domain.network import networks_of
+from runomics.domain.repository import Connection
 from runomics.events.outbox import Outbox
 from runomics.logs.streams import FileLogs
 from runomics.logs.unfailing import UnfailingLogs
@@ -23,11 +26,13 @@ from runomics.ports import Clock, EventSink
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
 from runomics.runners.accelerators import open_pool
 from runomics.runners.local import LocalRunner
+from runomics.repositories.git import GitRepositories
 from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler.batches import Batches, RunMaker
 from runomics.scheduler.configurations import Configurations
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.groups import Groups
+from runomics.scheduler import register
 from runomics.scheduler.host_guard import HostGuard
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
@@ -39,10 +44,11 @@ from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.task_policy import TaskPolicy
 from runomics.scheduler.tasks import Tasks
+from runomics.scheduler.repository_source import RepositorySource
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
 from runomics.store import batches, catalog, configurations, groups, runs, shares, versions
-from runomics.store.database import Store
+from runomics.store.database import Store, Tx
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
@@ -79,6 +85,7 @@ class Machinery:
 
         Raises:
             StorageUnavailable: the run storage that was set does not work here.
+        connections: Sequence[Connection],
         """
         self._store, self._definitions = store, definitions
         self._data = data = settings.data
@@ -209,6 +216,8 @@ class Machinery:
             clock=clock,
             policy=RetentionPolicy(token_days=settings.token_days, event_days=settings.event_days),
         )
+            source=_repository_source(settings, connections, definitions),
+            hand_over=lambda kind, row_id: self._scheduler.step_at(kind, row_id, clock.now_ms()),
         self._configurations = Configurations(store)
         self._groups = Groups(
             store,
@@ -258,6 +267,8 @@ class Machinery:
         self.storage.close()
         release_shared_mount(self._data / "runs")
 
+                register.FETCH_KIND: Kind(self._register.fetch, _none_left, Lane.FETCH),
+                register.VERSION_FETCH_KIND: Kind(self._register.fetch_version, _none_left, Lane.FETCH),
     def waiting_reason(self, run: RunRow) -> str:
         """Why a PENDING run waits."""
         return self._scheduler.waiting_reason(run)
@@ -277,7 +288,11 @@ class Machinery:
 
 
 def _ready2run(settings: Settings, *, store: Store, definitions: Definitions, clock: Clock) -> Ready2Run:
-    check = _unchecked if settings.ready2run_directory is None else _model_check()
+    check = (
+        _unchecked
+        if settings.ready2run_directory is None
+        else _model_check("CreateWorkflowRequest", "CreateWorkflowVersionRequest")
+    )
     return Ready2Run(
         settings.ready2run_directory,
         store=store,
@@ -292,8 +307,50 @@ def _unchecked(shape: str, request: Any) -> Any:
     return request
 
 
-def _model_check() -> Callable[[str, Any], Any]:
-    return checker(ServiceModel.load().shapes, "CreateWorkflowRequest", "CreateWorkflowVersionRequest")
+def _model_check(*shapes: str) -> Callable[[str, Any], Any]:
+    return checker(ServiceModel.load().shapes, *shapes)
+
+
+def _repository_source(
+    settings: Settings, connections: Sequence[Connection], definitions: Definitions
+) -> RepositorySource:
+    def check_template(template: Any) -> Any:
+        # Few definitions come from repositories: the model is read again for each, and not at every start.
+        return _model_check("WorkflowParameterTemplate")("WorkflowParameterTemplate", template)
+
+    return RepositorySource(
+        connections=connections,
+        repositories=GitRepositories(
+            scratch=definitions.root, seconds=settings.git_seconds, limit_bytes=settings.git_max_bytes
+        ),
+        definitions=definitions,
+        check_template=check_template,
+        limits=Limits(),
+    )
+
+
+def _none_left(tx: Tx) -> Sequence[int]:
+    """What is to be fetched is found as what is to be registered."""
+    return ()
+
+
+def _image_store(settings: Settings) -> PulledImages:
+    directory = settings.image_directory or settings.data / "images"
+    return PulledImages(
+        directory,
+        Skopeo(
+            directory,
+            auth_file=settings.registry_auth_file,
+            insecure_registries=settings.insecure_registry_names,
+            pull_seconds=settings.image_pull_seconds,
+        ),
+        limits=ImageLimits(
+            image_bytes=int(settings.max_image_gib * GIB),
+            cache_bytes=settings.image_max_bytes,
+            unused_days=settings.image_days,
+            pull_seconds=settings.image_pull_seconds,
+        ),
+    )
 
 
 def _webhook_sink(webhook: Webhook, *, region: str, clock: Clock) -> EventSink:

@@ -7,13 +7,15 @@ repeated with the same arguments (a step may run twice after a crash) unless its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from runomics.domain.event import StatusEvent, Webhook
 from runomics.domain.image import Reference
+from runomics.domain.repository import SourceReference, TreeEntry
 from runomics.domain.task import Reason
 
 # ---- time --------------------------------------------------------------------------------------------------------
@@ -242,6 +244,29 @@ class Inspection:
     outputs: Sequence[Mapping[str, Any]] = ()
     message: str = ""
     failure: str | None = None
+
+
+class RepositoryUnavailable(Exception):
+    """A commit cannot be had. The message says why in words for a client: it names no URL."""
+
+
+class Snapshot(Protocol):
+    """The files of one commit, as long as it is held. Nothing of it is checked out."""
+
+    commit: str
+    entries: Sequence[TreeEntry]
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """The bytes of a file, or a link's target; one at a time. Raises: RepositoryUnavailable."""
+        ...
+
+
+class Repositories(Protocol):
+    """Repositories with definitions. Synchronous; used from worker threads, never inside a transaction."""
+
+    def fetch(self, url: str, reference: SourceReference | None) -> AbstractContextManager[Snapshot]:
+        """The commit that is wanted, the default branch's newest without `reference`. Raises: RepositoryUnavailable."""
+        ...
 
 
 class EngineHost(Protocol):

@@ -153,6 +153,16 @@ class Settings(BaseSettings):
     )
 
     # ---- objects
+    git_connections_file: Path | None = Field(
+        None,
+        description="TOML file that says to which Git repositories the connections of `definitionRepository` lead. Without it there "
+        "are none.",
+    )
+    git_seconds: float = Field(60.0, gt=0, description="Seconds that fetching a definition from a repository may take.")
+    git_max_bytes: int = Field(
+        1024**3, ge=1024**2, description="Bytes that may be fetched from a repository for one definition."
+    )
+
     s3_endpoint: str | None = Field(
         None,
         pattern=r"^https?://[^/]+/?$",
@@ -214,7 +224,7 @@ class Settings(BaseSettings):
         description="A run whose engine is lost with its host: `restart` it where it was, or `fail` it.",
     )
 
-    @field_validator("data", "roles_file", "ready2run_directory", mode="after")
+    @field_validator("data", "roles_file", "ready2run_directory", "git_connections_file", mode="after")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(os.path.abspath(path.expanduser()))

@@ -48,8 +48,8 @@ def test_workflows_with_the_same_archive_share_it(box: Box) -> None:
         ({}, "Exactly one of definitionZip, definitionUri, definitionRepository is needed; none was given."),
         ({"definitionZip": ARCHIVE, "definitionUri": "s3://bucket/a.zip"}, "definitionZip and definitionUri was given"),
         (
-            {"definitionRepository": {"connectionArn": "arn:x", "fullRepositoryId": "a/b"}},
-            "Send the repository's files as definitionZip",
+            {"definitionRepository": {"connectionArn": "arn:x", "fullRepositoryId": "a/../b"}},
+            "fullRepositoryId 'a/../b' is not OWNER/NAME",
         ),
         ({"definitionZip": ARCHIVE, "parameterTemplatePath": "p.json"}, "Use parameterTemplate."),
         ({"definitionZip": ARCHIVE, "readmePath": "README.md"}, "Use readmeMarkdown or readmeUri."),

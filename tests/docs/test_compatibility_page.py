@@ -54,7 +54,5 @@ def test_an_operation_is_supported_exactly_when_it_is_registered(text: str) -> N
 
 
 def test_what_an_operation_does_differently_stands_with_it(text: str) -> None:
-    assert (
-        "- CreateWorkflow: definitionRepository, and with it parameterTemplatePath and readmePath, is refused" in text
-    )
+    assert "- CreateWorkflow: definitionRepository needs a connection that the operator of the server has listed" in text
     assert "- GetRun: while PENDING, statusMessage says what the run waits for." in text

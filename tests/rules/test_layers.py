@@ -18,6 +18,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data_directory": {"store"},
     "key_ring": {"domain", "store", "wire"},
     "roles_file": {"domain"},
+    "connections_file": {"domain"},
+    "isolation": {"ports"},
     "domain": set(),
     "wire": set(),
     "sandbox": set(),
@@ -32,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"domain", "ports"},
     "run_storage": {"domain", "ports"},
     "objects": {"domain", "ports"},
+    "repositories": {"domain", "ports"},
     "logs": {"domain", "ports"},
     "events": {"domain", "ports"},
 }

@@ -11,14 +11,15 @@ from runomics.domain.packaging import ArchiveLimits
 class Limits:
     """Every limit an account meets. Units in the names. Of these an operator sets the numbers of things kept.
 
-    Source: guide, fixed-quotas (archive, README, tags, versions, run groups, run caches); general reference, quotas (shares,
-    configurations); model (template entries); guide, troubleshooting (parameters).
+    Source: guide, fixed-quotas (archive, repository, README, template, tags, versions, run groups, run caches); general reference,
+    quotas (shares, configurations); model (template entries); guide, troubleshooting (parameters).
     """
 
     definition_zip_bytes: int = 4_400_000
     definition_uri_bytes: int = 100_000_000
     parameters_bytes: int = 256 * 1024
     template_entries: int = 2000
+    template_bytes: int = 400_000
     readme_bytes: int = 500 * 1024
     registry_map_bytes: int = 1024 * 1024
     tags: int = 50
@@ -30,3 +31,6 @@ class Limits:
     run_caches: int = 1000
     configurations: int = 10
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)
+    repository: ArchiveLimits = field(
+        default_factory=lambda: ArchiveLimits(unpacked_bytes=1 << 30, file_bytes=100 << 20)
+    )

@@ -199,6 +199,13 @@ class Needs:
     others: Callable[[Named], Iterator[Right]] | None = None
 
 
+def _using_connection(named: Named) -> Iterator[Right]:
+    """Source: Service Authorization Reference (a definition from a repository)."""
+    repository = named.request.get("definitionRepository")
+    if isinstance(repository, dict):
+        yield Right("codeconnections:UseConnection", _text(repository.get("connectionArn")))
+
+
 def _account_wide(named: Named) -> tuple[str, ...]:
     return (ACCOUNT_WIDE,)
 
@@ -260,8 +267,10 @@ TABLE: Mapping[str, Needs] = {
     "CreateRunCache": _creating("runCache"),
     "CreateRunGroup": _creating("runGroup"),
     "CreateShare": _ACCOUNT,
-    "CreateWorkflow": _creating("workflow"),
-    "CreateWorkflowVersion": Needs(lambda named: (named.workflow("workflowId"),), tagged=Named.version),
+    "CreateWorkflow": Needs(_account_wide, tagged=lambda named: named.new("workflow"), others=_using_connection),
+    "CreateWorkflowVersion": Needs(
+        lambda named: (named.workflow("workflowId"),), tagged=Named.version, others=_using_connection
+    ),
     "DeleteBatch": _on("runBatch", "batchId"),
     "DeleteConfiguration": _on("configuration", "name"),
     "DeleteRun": _on("run", "id"),

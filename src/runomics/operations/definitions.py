@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from runomics.domain import ready2run
+from runomics.domain import ready2run, repository
 from runomics.domain.limits import Limits
 from runomics.domain.workflow import WorkflowStatus
 from runomics.operations.caller import Caller
@@ -18,12 +18,32 @@ from runomics.store.versions import VersionRow
 from runomics.wire.errors import AccessDeniedException, ValidationException
 
 if TYPE_CHECKING:
-    from types_boto3_omics.type_defs import CreateWorkflowRequestTypeDef, CreateWorkflowVersionRequestTypeDef
+    from types_boto3_omics.type_defs import (
+        CreateWorkflowRequestTypeDef,
+        CreateWorkflowVersionRequestTypeDef,
+        DefinitionRepositoryTypeDef,
+    )
 
     DefinitionRequest = CreateWorkflowRequestTypeDef | CreateWorkflowVersionRequestTypeDef
 
 _SOURCES = ("definitionZip", "definitionUri", "definitionRepository")
-_KEPT = ("containerRegistryMap", "containerRegistryMapUri", "readmeUri", "workflowBucketOwnerId")
+_KEPT = (
+    "containerRegistryMap",
+    "containerRegistryMapUri",
+    "definitionRepository",
+    "parameterTemplatePath",
+    "readmePath",
+    "readmeUri",
+    "workflowBucketOwnerId",
+)
+
+_EITHER = (
+    ("readmeMarkdown", "readmeUri"),
+    ("readmeMarkdown", "readmePath"),
+    ("readmeUri", "readmePath"),
+    ("parameterTemplate", "parameterTemplatePath"),
+    ("containerRegistryMap", "containerRegistryMapUri"),
+)
 
 UPDATES = {
     "description": "description",
@@ -89,24 +109,22 @@ def _check(request: DefinitionRequest, limits: Limits) -> None:
         what = "none" if not given else " and ".join(given)
         raise ValidationException(f"Exactly one of {', '.join(_SOURCES)} is needed; {what} was given.")
     if "definitionRepository" in request:
-        raise ValidationException(
-            "definitionRepository is not supported by this server. Send the repository's files as definitionZip, or put the "
-            "archive into a bucket and pass definitionUri."
-        )
-    for name, instead in (
-        ("parameterTemplatePath", "parameterTemplate"),
-        ("readmePath", "readmeMarkdown or readmeUri"),
-    ):
-        if name in request:
-            raise ValidationException(
-                f"{name} needs definitionRepository, which this server does not support. Use {instead}."
-            )
+        _check_repository(request["definitionRepository"])
+    else:
+        for name, instead in (
+            ("parameterTemplatePath", "parameterTemplate"),
+            ("readmePath", "readmeMarkdown or readmeUri"),
+        ):
+            if name in request:
+                raise ValidationException(
+                    f"{name} is a path in a repository and needs definitionRepository. Use {instead}."
+                )
     if "definitionZip" in request:
         _check_archive_size(len(cast("bytes", request["definitionZip"])), limits)
     for name in ("definitionUri", "readmeUri", "containerRegistryMapUri"):
         if name in request:
             check_s3_uri(name, str(request[name]))  # type: ignore[literal-required]
-    for first, second in (("readmeMarkdown", "readmeUri"), ("containerRegistryMap", "containerRegistryMapUri")):
+    for first, second in _EITHER:
         if first in request and second in request:
             raise ValidationException(f"{first} and {second} were both given: give one of them.")
     _check_readme(request.get("readmeMarkdown"), limits)
@@ -116,6 +134,14 @@ def _check(request: DefinitionRequest, limits: Limits) -> None:
             f"parameterTemplate has {entries} entries; the limit is {limits.template_entries}. Leave some out."
         )
     check_tags(request.get("tags", {}), limits)
+
+
+def _check_repository(wanted: DefinitionRepositoryTypeDef) -> None:
+    try:
+        repository.check_repository(wanted["fullRepositoryId"])
+        repository.reference_of(cast("Mapping[str, str] | None", wanted.get("sourceReference")))
+    except repository.Malformed as error:
+        raise ValidationException(f"definitionRepository: {error}.") from error
 
 
 def _check_archive_size(size_bytes: int, limits: Limits) -> None:
@@ -165,11 +191,24 @@ def members(row: WorkflowRow | VersionRow) -> dict[str, Any]:
 def owners_members(row: WorkflowRow | VersionRow) -> dict[str, Any]:
     """What only the owner sees beside `members`."""
     extra = orjson.loads(row.extra)
-    optional = {"statusMessage": row.status_message, "containerRegistryMap": extra.get("containerRegistryMap")}
+    optional = {
+        "statusMessage": row.status_message,
+        "containerRegistryMap": extra.get("containerRegistryMap"),
+        "definitionRepositoryDetails": extra.get("definitionRepositoryDetails", _asked_details(extra)),
+        "readmePath": extra.get("readmePath"),
+    }
     return {
         "tags": orjson.Fragment(row.tags),
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _asked_details(extra: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is known of a repository before anything was fetched."""
+    asked = extra.get("definitionRepository")
+    if asked is None:
+        return None
+    return {name: asked[name] for name in ("connectionArn", "fullRepositoryId", "sourceReference") if name in asked}
 
 
 def exported(caller: Caller, row: WorkflowRow | VersionRow, wanted: object, *, readme_path: str) -> dict[str, str]:

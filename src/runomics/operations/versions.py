@@ -57,8 +57,8 @@ def create_workflow_version(tx: Tx, caller: Caller, request: Mapping[str, Any]) 
 
     Source: model; guide, workflow-versions and workflows-version-create (nothing inherited, 1,000 a workflow, a name is free again
     after deletion); observed (CREATING first, as the waiter expects); assumed (409 for a name in use, 402 for one too many).
-    Deviation: definitionRepository, and with it parameterTemplatePath and readmePath, is refused: this server has no
-    connections to Git hosts.
+    Deviation: definitionRepository needs a connection that the operator of the server has listed; a link in a repository that leads
+    to no file of it makes the workflow FAILED, and submodules are left out.
 
     Raises:
         ConflictException: the workflow has a version of this name, or the request token was used for another request.

@@ -87,8 +87,8 @@ def create_workflow(tx: Tx, caller: Caller, request: Mapping[str, Any]) -> dict[
     """Make a workflow in CREATING and leave it to the scheduler. The request is what `definitions.store_definition` gave.
 
     Source: model; guide, create-private-workflow (exactly one source); assumed (what is checked at once, what later).
-    Deviation: definitionRepository, and with it parameterTemplatePath and readmePath, is refused: this server has no
-    connections to Git hosts.
+    Deviation: definitionRepository needs a connection that the operator of the server has listed; a link in a repository that leads
+    to no file of it makes the workflow FAILED, and submodules are left out.
 
     Raises:
         ConflictException: the request token was used for another request. ServiceQuotaExceededException.

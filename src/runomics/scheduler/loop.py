@@ -41,6 +41,7 @@ class LoopPolicy:
     max_active_runs: int
     step_threads: int = 4
     register_threads: int = 2
+    fetch_threads: int = 2
     batch_threads: int = 2
 
 
@@ -49,6 +50,7 @@ class Lane(StrEnum):
 
     RUNS = "runs"
     REGISTER = "register"
+    FETCH = "fetch"
     BATCHES = "batches"
     QUICK = "quick"
 
@@ -106,6 +108,7 @@ class Scheduler:
         threads = {
             Lane.RUNS: self._policy.step_threads,
             Lane.REGISTER: self._policy.register_threads,
+            Lane.FETCH: self._policy.fetch_threads,
             Lane.BATCHES: self._policy.batch_threads,
             Lane.QUICK: 1,
         }

@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from runomics.domain.limits import Limits
-from runomics.domain.packaging import Choice, Refused, choose, host_engine
+from runomics.domain.packaging import ArchiveLimits, Choice, Refused, choose, host_engine
 from runomics.domain.parameters import derive_template
 from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, advance
 from runomics.ports import (
@@ -27,6 +27,7 @@ from runomics.ports import (
     ObjectStore,
 )
 from runomics.scheduler import archive
+from runomics.scheduler.repository_source import RepositorySource
 from runomics.store import catalog, versions
 from runomics.store.catalog import WorkflowRow
 from runomics.store.database import Store, Tx
@@ -43,6 +44,10 @@ FETCH_TRIES = 3
 
 _RUNNABLE = re.compile(r"^ {4}(workflow|task) (\w+)$", re.MULTILINE)
 
+REPOSITORY = "definitionRepository"
+REPOSITORY_DETAILS = "definitionRepositoryDetails"
+"""In a row's `extra`: what was asked for, and what became of it."""
+
 NO_INPUTS = "No input parameters were found in the workflow definition."
 
 
@@ -56,18 +61,25 @@ class _Room:
 
     noun: str
     create: str
+    fetch_kind: str
     load: Callable[[Tx, int], Definable | None]
     apply: Callable[..., bool]
 
 
-_WORKFLOWS = _Room("workflow", "Create the workflow again", catalog.load_workflow, catalog.apply_workflow)
-_VERSIONS = _Room("workflow version", "Create the version again", versions.load_version, versions.apply_version)
+FETCH_KIND = "workflow-fetch"
+VERSION_FETCH_KIND = f"{versions.KIND}-fetch"
+
+_WORKFLOWS = _Room("workflow", "Create the workflow again", FETCH_KIND, catalog.load_workflow, catalog.apply_workflow)
+_VERSIONS = _Room(
+    "workflow version", "Create the version again", VERSION_FETCH_KIND, versions.load_version, versions.apply_version
+)
 
 
 class Register:
     """Examines new workflows and versions. The steps may run on several threads at once, for different rows.
 
-    `objects_of(account)` is what that account may read: no role is named when a workflow is made.
+    `objects_of(account)` is what that account may read: no role is named when a workflow is made. `source` brings definitions from
+    repositories; `hand_over(kind, id)` has `fetch` or `fetch_version` called by somebody who has the time for it.
     """
 
     def __init__(
@@ -77,6 +89,8 @@ class Register:
         definitions: Definitions,
         engine_host: EngineHost,
         objects_of: Callable[[str], ObjectStore],
+        source: RepositorySource | None = None,
+        hand_over: Callable[[str, int], None] | None = None,
         now_ms: Callable[[], int],
         limits: Limits | None = None,
         inspection_seconds: float = INSPECTION_SECONDS,
@@ -85,6 +99,8 @@ class Register:
         self._definitions = definitions
         self._engine_host = engine_host
         self._objects_of = objects_of
+        self._source = source
+        self._hand_over = hand_over or self._fetch_at_once
         self._now_ms = now_ms
         self._limits = limits or Limits()
         self._inspection_seconds = inspection_seconds
@@ -105,7 +121,25 @@ class Register:
         """
         self._step(_VERSIONS, version_id)
 
+    def fetch(self, workflow_id: int) -> None:
+        """`step` for what was handed over: it may take as long as a repository does."""
+        self._settle(_WORKFLOWS, workflow_id)
+
+    def fetch_version(self, version_id: int) -> None:
+        """The same for the version with this row id."""
+        self._settle(_VERSIONS, version_id)
+
     def _step(self, room: _Room, row_id: int) -> None:
+        row = self._store.read(lambda tx: room.load(tx, row_id))
+        if row is not None and row.status == WorkflowStatus.CREATING and REPOSITORY in orjson.loads(row.extra):
+            self._hand_over(room.fetch_kind, row_id)
+        else:
+            self._settle(room, row_id)
+
+    def _fetch_at_once(self, kind: str, row_id: int) -> None:
+        self._settle(_WORKFLOWS if kind == FETCH_KIND else _VERSIONS, row_id)
+
+    def _settle(self, room: _Room, row_id: int) -> None:
         row = self._store.read(lambda tx: room.load(tx, row_id))
         if row is None or row.status != WorkflowStatus.CREATING:
             return
@@ -140,7 +174,10 @@ class Register:
         """
         extra = orjson.loads(row.extra)
         objects = self._objects_of(row.account)
-        sha256 = row.definition_sha256 or self._fetch_archive(objects, row.definition_uri or "")
+        if REPOSITORY in extra:
+            sha256 = self._bring(row, extra, columns)
+        else:
+            sha256 = row.definition_sha256 or self._fetch_archive(objects, row.definition_uri or "")
         columns["definition_sha256"] = sha256
         if "readmeUri" in extra:
             columns["readme"] = self._fetch_text(objects, "readmeUri", extra["readmeUri"], self._limits.readme_bytes)
@@ -148,11 +185,11 @@ class Register:
             extra["containerRegistryMap"] = self._fetch_registry_map(objects, extra["containerRegistryMapUri"])
         choice = self._choose(row, sha256)
         columns.update(engine=choice.engine, main=choice.main)
-        found = self._inspect(sha256, choice)
+        found = self._inspect(sha256, choice, self._archive_limits(row))
         if (own_name := _own_name(found)) is not None:
             extra["workflowName"] = own_name
         columns["extra"] = orjson.dumps(extra).decode()
-        if row.template_given:
+        if row.template_given or "parameter_template" in columns:
             return found["message"] or None
         template = derive_template(found["inputs"])
         if len(template) > self._limits.template_entries:
@@ -163,6 +200,22 @@ class Register:
         columns["parameter_template"] = orjson.dumps(template).decode()
         message = found["message"] if template else f"{found['message']}\n{NO_INPUTS}".lstrip("\n")
         return message or None
+
+    # ---- what lies in repositories
+
+    def _bring(self, row: Definable, extra: dict[str, Any], columns: dict[str, Any]) -> str:
+        """Fetch the definition, its README and template; the archive's digest."""
+        if self._source is None:
+            raise Refused("This server does not fetch definitions from repositories.")
+        has_readme = row.readme is not None or "readmeUri" in extra
+        brought = self._source.bring(row.account, extra, wants_readme=not has_readme)
+        extra[REPOSITORY_DETAILS] = brought.details
+        columns["extra"] = orjson.dumps(extra).decode()
+        if brought.readme is not None:
+            columns["readme"] = brought.readme
+        if brought.template is not None:
+            columns["parameter_template"] = brought.template
+        return brought.definition_sha256
 
     # ---- what lies in buckets
 
@@ -209,7 +262,7 @@ class Register:
     # ---- what the archive holds
 
     def _choose(self, row: Definable, sha256: str) -> Choice:
-        names = archive.names(self._definitions.archive(sha256), self._limits.archive)
+        names = archive.names(self._definitions.archive(sha256), self._archive_limits(row))
         choice = choose(names, engine=row.engine, main=row.main)
         engine = host_engine(choice.engine)
         why_not = self._engine_host.engines().get(engine, "this server was built without it")
@@ -217,14 +270,16 @@ class Register:
             raise Refused(f"engine {choice.engine} is not installed on this server: {why_not}")
         return choice
 
-    def _inspect(self, sha256: str, choice: Choice) -> Mapping[str, Any]:
+    def _archive_limits(self, row: Definable) -> ArchiveLimits:
+        return self._limits.repository if REPOSITORY in orjson.loads(row.extra) else self._limits.archive
+
+    def _inspect(self, sha256: str, choice: Choice, limits: ArchiveLimits) -> Mapping[str, Any]:
         """What inspection says, as interface.json has it; looked at once for each archive, engine and main."""
         engine = host_engine(choice.engine)
         kept = self._definitions.interface(sha256, engine, choice.main)
         if kept is not None and self._definitions.tree(sha256).is_dir():
             return kept
         source = self._definitions.archive(sha256)
-        limits = self._limits.archive
         tree = self._definitions.unpack(sha256, lambda directory: archive.unpack(source, directory, limits))
         found = self._engine_host.inspect(engine, tree, choice.main, self._inspection_seconds)
         if found.failure is not None:
