@@ -13,7 +13,7 @@ def _is_there() -> str:
 
 _CHECKS: Mapping[str, Callable[[], str]] = {
     "WDL": _is_there,
-    "CWL": lambda: "CWL is not part of this version",
+    "CWL": _is_there,
     "NEXTFLOW": nextflow.why_not,
 }
 """Engine → why it cannot run here, empty when it can."""

@@ -40,5 +40,5 @@ class Engine:
     warm: Callable[[], None]
     run: Callable[[Plan, Gateway, Stop, bytes | None], Outcome]
     inspect: Callable[[str, str], tuple[Mapping[str, Any], bytes | None]]
-    kept_name: Callable[[str], str]
+    kept_name: Callable[[str], str] | None = None
     shown: Callable[[], Sequence[str]] = nothing_more

@@ -22,9 +22,9 @@ from typing import Any
 
 from runomics.engines import outcome as outcomes
 from runomics.engines import plan as plans
+from runomics.engines.cwl.engine import ENGINE as CWL
 from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.language import AlreadyBegan, Engine
-from runomics.engines.nextflow.engine import ENGINE as NEXTFLOW
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
 from runomics.engines.wdl.engine import ENGINE as WDL
@@ -50,7 +50,7 @@ class StopRequest:
         self.requested = True
 
 
-ENGINES: Mapping[str, Engine] = {"WDL": WDL, "NEXTFLOW": NEXTFLOW}
+ENGINES: Mapping[str, Engine] = {"WDL": WDL, "CWL": CWL}
 
 
 def warm() -> None:
@@ -92,7 +92,9 @@ def run(plan_path: str) -> int:
     engine = ENGINES.get(plan.engine)
     version = engine.version if engine else ""
     try:
-        kept = None if engine is None else _kept(plan.definition, engine.kept_name(plan.main))
+        kept = (
+            None if engine is None or engine.kept_name is None else _kept(plan.definition, engine.kept_name(plan.main))
+        )
         _prepare_engine_directory(plan.engine_directory, uid=plan.uid, gid=plan.gid, rootless=plan.rootless)
         tree.build(
             _run_tree(plan, () if engine is None else engine.shown()), after_pivot=lambda: inside.move(tree.ENGINE)
@@ -162,7 +164,7 @@ def inspect(request_path: str) -> int:
     rights.drop(uid=uid, gid=gid, rootless=rootless, limits=limits, capabilities=0)
     _settle({})
     found, kept = engine.inspect(tree.DEFINITION, request["main"])
-    if kept is not None:
+    if kept is not None and engine.kept_name is not None:
         with open(f"{tree.ENGINE}/{engine.kept_name(request['main'])}", "wb") as file:
             file.write(kept)
     outcomes.write_durably(f"{tree.ENGINE}/interface.json", found)

@@ -20,6 +20,7 @@ _libc.syscall.restype = ctypes.c_long
 MACHINE = os.uname().machine
 """x86_64 or aarch64: what the numbers below depend on."""
 
+CLONE_THREAD = 0x0001_0000
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWCGROUP = 0x0200_0000
 CLONE_NEWUTS = 0x0400_0000

@@ -324,6 +324,59 @@ def program_bytes(machine: str = linux.MACHINE) -> bytes:
     return program + _instruction(_RETURN, _ERRNO | errno.EPERM)
 
 
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """The calls of one machine by which a process makes or reaches other ones."""
+
+    audit_number: int
+    clone: int
+    denied: tuple[int, ...]
+
+
+_ALONE: Mapping[str, Sequence[_Alone]] = {
+    # fork, vfork, kill, socket, connect; i386 also socketcall.
+    "x86_64": (_Alone(X86_64.audit_number, X86_64.clone, (57, 58, 62, 41, 42)),),
+    "aarch64": (_Alone(AARCH64.audit_number, AARCH64.clone, (129, 198, 203)),),
+}
+
+
+def alone_program_bytes(machine: str = linux.MACHINE) -> bytes:
+    """A second filter, on top of the first: no child processes (threads are), no signals to others, no sockets, no other conventions.
+
+    Raises:
+        NotImplementedError: no filter is written for this machine.
+    """
+    if machine not in _ALONE:
+        raise NotImplementedError(f"no seccomp filter for {machine}; known: {', '.join(sorted(_ALONE))}")
+    program = [_instruction(_LOAD, _OFFSET_MACHINE)]
+    for convention in _ALONE[machine]:
+        # Layout behind the tests: allow · flags (2) · refuse · allow
+        tests = [(number, 3) for number in convention.denied] + [(convention.clone, 1)]
+        lines = [_instruction(_LOAD, _OFFSET_NUMBER)]
+        for index, (number, place) in enumerate(tests):
+            lines.append(_instruction(_JUMP_EQUAL, number, if_true=len(tests) - index - 1 + place))
+        lines += [
+            _instruction(_RETURN, _ALLOW),
+            _instruction(_LOAD, _OFFSET_FIRST_ARGUMENT),
+            _instruction(_JUMP_ANY_BIT, linux.CLONE_THREAD, if_true=1),
+            _instruction(_RETURN, _ERRNO | errno.EPERM),
+            _instruction(_RETURN, _ALLOW),
+        ]
+        block = b"".join(lines)
+        program += [_instruction(_JUMP_EQUAL, convention.audit_number, if_false=len(block) // 8), block]
+    program.append(_instruction(_RETURN, _ERRNO | errno.EPERM))
+    return b"".join(program)
+
+
+def install_alone() -> None:
+    """Put the second filter on this process, for ever.
+
+    Raises:
+        OSError: the kernel refused it. NotImplementedError: no filter for this machine.
+    """
+    linux.install_seccomp(alone_program_bytes())
+
+
 def write_program(path: Path) -> None:
     """Leave the filter for this machine in a file, atomically: task supervisors hand it to bubblewrap as `--seccomp FD`."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

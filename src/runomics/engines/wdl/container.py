@@ -13,7 +13,8 @@ import WDL.runtime.task as miniwdl_task
 from WDL.runtime.error import Interrupted, OutputError, Terminated
 from WDL.runtime.task_container import TaskContainer
 
-from runomics.engines.gateway_client import Gateway, TaskEnd
+from runomics.engines.gateway_client import Gateway
+from runomics.engines.task_words import badly
 from runomics.engines.wdl import runtime_section
 from runomics.engines.wdl.staging import Stager, is_uri
 
@@ -142,7 +143,7 @@ class Container(TaskContainer):
         if end.reason == "CANCELLED":
             raise Terminated
         if end.reason not in _ENDED_BY_ITSELF:
-            raise TaskEndedBadly(_badly(task["name"], end), more_info=self.failure_info)
+            raise TaskEndedBadly(badly(task["name"], end), more_info=self.failure_info)
         if end.reason == "OOM":
             self._retry_with_more_memory(task["name"])
             return 137 if end.exit_code in (None, 0) else end.exit_code
@@ -197,18 +198,6 @@ def _return_codes(value: WDL.Value.Base) -> WDL.Value.Base:
     if not isinstance(value, WDL.Value.Boolean):
         return value
     return WDL.Value.String("*") if value.value else WDL.Value.Int(0)
-
-
-def _badly(name: str, end: TaskEnd) -> str:
-    told = f": {end.message}" if end.message else ""
-    match end.reason:
-        case "TIMEOUT":
-            return f"task {name} ran into its time limit{told}"
-        case "IMAGE":
-            return f"the container of task {name} could not be started{told}"
-        case "REFUSED":
-            return f"task {name} was refused{told}"
-    return f"task {name} could not be run ({end.reason}){told}"
 
 
 _DECLARATION_PATH = "_resolve_task_decl_path_into_container"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import WDL
@@ -10,13 +9,9 @@ from WDL.runtime.error import CommandFailed, OutputError, RunFailed, Terminated
 
 from runomics.engines import outcome as outcomes
 from runomics.engines.outcome import Failure, Outcome
+from runomics.engines.task_words import last_lines, shortened
 from runomics.engines.wdl.container import TaskEndedBadly
 from runomics.engines.wdl.staging import InputUnavailable
-
-STDERR_BYTES = 1024
-"""How much of a task's stderr a failure quotes."""
-
-_MOST_MESSAGE_CHARACTERS = 4000
 
 
 def outcome(error: BaseException) -> Outcome:
@@ -29,7 +24,7 @@ def outcome(error: BaseException) -> Outcome:
 
 def input_refused(error: BaseException) -> Outcome:
     """The outcome when the parameters do not fit the workflow."""
-    return Outcome(outcomes.FAILED, failure=Failure("input", _short(f"check JSON input; {error}")))
+    return Outcome(outcomes.FAILED, failure=Failure("input", shortened(f"check JSON input; {error}")))
 
 
 def located(error: BaseException) -> str:
@@ -65,7 +60,7 @@ def _root(error: BaseException) -> tuple[RunFailed | None, BaseException]:
 def _failure(failed_in: RunFailed | None, cause: BaseException) -> Failure:
     where = "" if failed_in is None else _name(failed_in)
     if isinstance(cause, InputUnavailable):
-        return Failure("stage", _short(str(cause)), uri=cause.uri, code=cause.code)
+        return Failure("stage", shortened(str(cause)), uri=cause.uri, code=cause.code)
     if isinstance(cause, CommandFailed):
         return _command_failed(cause)
     if isinstance(cause, TaskEndedBadly):
@@ -74,10 +69,10 @@ def _failure(failed_in: RunFailed | None, cause: BaseException) -> Failure:
     if isinstance(cause, OutputError):
         output = str(getattr(cause, "job_id", "")).removeprefix("decl-")
         named = f"output {output}: " if output and output not in str(cause) else ""
-        return Failure("engine", _short(f"{prefix}{named}{cause}"))
+        return Failure("engine", shortened(f"{prefix}{named}{cause}"))
     if isinstance(cause, WDL.Error.RuntimeError):
-        return Failure("engine", _short(prefix + located(cause)))
-    return Failure("engine", _short(f"{prefix}{type(cause).__name__}: {cause}"))
+        return Failure("engine", shortened(prefix + located(cause)))
+    return Failure("engine", shortened(f"{prefix}{type(cause).__name__}: {cause}"))
 
 
 def _name(failed_in: RunFailed) -> str:
@@ -90,7 +85,7 @@ def _command_failed(cause: CommandFailed) -> Failure:
     info = cause.more_info
     name = info.get("task_name", "")
     why = "ran out of memory" if info.get("task_reason") == "OOM" else f"failed with exit code {cause.exit_status}"
-    quoted = _last_lines(cause.stderr_file)
+    quoted = last_lines(cause.stderr_file)
     return _task_failure(f"task {name} {why}{': ' if quoted else ''}{quoted}", info, exit_code=cause.exit_status)
 
 
@@ -99,31 +94,9 @@ def _task_failure(message: str, info: dict[str, object], *, exit_code: int | Non
     code = info.get("task_exit_code") if exit_code is None else exit_code
     return Failure(
         "task",
-        _short(message),
+        shortened(message),
         task_key=str(info["task_key"]) if "task_key" in info else None,
         task_attempt=number if isinstance(number, int) else None,
         task_reason=str(info["task_reason"]) if "task_reason" in info else None,
         exit_code=code if isinstance(code, int) else None,
     )
-
-
-def _last_lines(path: str) -> str:
-    """The end of a task's stderr, whole lines, at most STDERR_BYTES. The task may have made anything of the path."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - STDERR_BYTES))
-            tail = file.read(STDERR_BYTES)
-        except OSError:
-            return ""
-    if size > STDERR_BYTES and b"\n" in tail[:-1]:
-        tail = tail.partition(b"\n")[2]
-    return tail.decode(errors="replace").strip()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_MESSAGE_CHARACTERS else text[: _MOST_MESSAGE_CHARACTERS - 1] + "…"

@@ -6,20 +6,20 @@ workflow, outputs. So a cache that stages on demand serves all of them; declarat
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
 from typing import Any
 
 import WDL
 from WDL.runtime.cache import CallCache, CallCacheAddPaths
 from WDL.runtime.error import Terminated
 
-from runomics.engines.gateway_client import Cancelled, Gateway, StageFailed
+from runomics.engines import stager
+from runomics.engines.gateway_client import Cancelled, StageFailed
+from runomics.engines.stager import SCHEMES, is_uri
 
-SCHEMES = ("s3", "omics")
+__all__ = ["REFUSED_SCHEMES", "SCHEMES", "Cache", "InputUnavailable", "Stager", "downloader", "is_uri", "localize"]
+
 REFUSED_SCHEMES = ("http", "https", "ftp", "gs", "file")
-_STAGED_AT_ONCE = 16
 
 
 class InputUnavailable(WDL.Error.RuntimeError):
@@ -31,66 +31,26 @@ class InputUnavailable(WDL.Error.RuntimeError):
         self.code = failed.code
 
 
-def is_uri(text: str) -> bool:
-    """Whether `text` names something outside of the run, of whatever scheme."""
-    return "://" in text
-
-
-class Stager:
-    """Local paths of URIs: each is asked for once, whichever threads need it."""
-
-    def __init__(self, gateway: Gateway, staged: Mapping[str, str], terminating: Callable[[], bool]) -> None:
-        self._gateway = gateway
-        self._paths = dict(staged)
-        self._terminating = terminating
-        self._lock = threading.Lock()
-        self._in_flight: dict[str, threading.Lock] = {}
+class Stager(stager.Stager):
+    """The same with miniwdl's errors, which it puts the place in the workflow to."""
 
     def path(self, uri: str, *, directory: bool) -> str:
-        """Where `uri` lies below /mnt/workflow; without a trailing slash. Waits for the server when it is not there yet.
+        """As `engines.stager`.
 
         Raises:
             WDL.Error.InputError: a scheme that is never read. InputUnavailable: the server could not stage it. Terminated.
         """
-        scheme = uri.partition("://")[0].lower()
-        if scheme not in SCHEMES:
-            raise WDL.Error.InputError(f"inputs are read from s3:// and omics:// URIs only, not from {uri}")
-        name = uri.rstrip("/") + "/" if directory else uri
-        with self._lock:
-            known = self._paths.get(name)
-            turn = self._in_flight.setdefault(name, threading.Lock())
-        if known is not None:
-            return known.rstrip("/")
-        with turn:
-            return self._stage(name)
-
-    def _stage(self, name: str) -> str:
-        with self._lock:
-            known = self._paths.get(name)
-        if known is None:
-            try:
-                known = self._gateway.stage(name, self._terminating)
-            except StageFailed as failed:
-                raise InputUnavailable(failed) from failed
-            except Cancelled:
-                raise Terminated(quiet=True) from None
-            with self._lock:
-                self._paths[name] = known
-        return known.rstrip("/")
-
-    def all_paths(self, wanted: Iterable[tuple[str, bool]]) -> None:
-        """Have several URIs, each with whether it is a directory, staged at the same time. Raises: as `path`."""
-        missing = sorted(set(wanted))
-        if len(missing) < 2:
-            for uri, directory in missing:
-                self.path(uri, directory=directory)
-            return
-        with ThreadPoolExecutor(min(_STAGED_AT_ONCE, len(missing)), thread_name_prefix="stage") as pool:
-            for done in [pool.submit(self.path, uri, directory=directory) for uri, directory in missing]:
-                done.result()
+        try:
+            return super().path(uri, directory=directory)
+        except stager.RefusedUri as refused:
+            raise WDL.Error.InputError(str(refused)) from None
+        except StageFailed as failed:
+            raise InputUnavailable(failed) from failed
+        except Cancelled:
+            raise Terminated(quiet=True) from None
 
 
-def localize(inputs: WDL.Env.Bindings[WDL.Value.Base], stager: Stager) -> WDL.Env.Bindings[WDL.Value.Base]:
+def localize(inputs: WDL.Env.Bindings[WDL.Value.Base], stage: Stager) -> WDL.Env.Bindings[WDL.Value.Base]:
     """The inputs of a run with the local path in place of every File's and Directory's URI, at any depth.
 
     Raises:
@@ -105,14 +65,14 @@ def localize(inputs: WDL.Env.Bindings[WDL.Value.Base], stager: Stager) -> WDL.En
         return str(value.value)
 
     def replace(value: WDL.Value.File | WDL.Value.Directory) -> str:
-        return stager.path(value.value, directory=isinstance(value, WDL.Value.Directory))
+        return stage.path(value.value, directory=isinstance(value, WDL.Value.Directory))
 
     for binding in inputs:
         try:
             WDL.Value.rewrite_paths(binding.value, collect)
         except WDL.Error.InputError as error:
             raise WDL.Error.InputError(f"{binding.name}: {error}") from None
-    stager.all_paths(found)
+    stage.all_paths(found)
     return WDL.Value.rewrite_env_paths(inputs, replace)
 
 
