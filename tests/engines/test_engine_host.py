@@ -226,6 +226,6 @@ def test_a_volume_whose_definition_place_is_a_link_is_not_entered(world: World) 
 
 
 def test_engines_that_are_not_installed_say_why(world: World) -> None:
-    assert world.host.engines()["WDL"] == ""
-    missing = world.host.inspect("CWL", world.data, "main.cwl", 5)
-    assert missing.failure == f"engine CWL is not installed on this server: {world.host.engines()['CWL']}"
+    assert (world.host.engines()["WDL"], world.host.engines()["CWL"]) == ("", "")
+    missing = world.host.inspect("SNAKEMAKE", world.data, "Snakefile", 5)
+    assert missing.failure == "engine SNAKEMAKE is not installed on this server: SNAKEMAKE is no engine of this server"
