@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic.fields import FieldInfo
 
-from runomics.settings import Settings, flag_of, type_text, variable_of
+from runomics.settings import TABLES, Settings, flag_of, type_text, variable_of
 
 HEAD = """\
 # Settings
@@ -32,6 +32,8 @@ def pages() -> dict[str, str]:
 
 def _section(name: str, field: FieldInfo) -> str:
     default = "" if field.default_factory else f" · default `{_default(field)}`"
+    if name in TABLES:
+        return f"## {name}\n\n{field.description}\n\n`[{name}.NAME]` in `runomics.toml` · {type_text(field)}\n"
     return (
         f"## {name}\n\n{field.description}\n\n`{flag_of(name)}` · `{variable_of(name)}` · {type_text(field)}{default}\n"
     )

@@ -66,6 +66,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "crun": lambda: shutil.which("crun") is not None,
     "registry": lambda: shutil.which("docker-registry") is not None and shutil.which("skopeo") is not None,
     "postgresql": lambda: shutil.which("setpriv") is not None and postgresql_cluster.programs() is not None,
+    "nftables": lambda: all(shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") for tool in ("nft", "ip")),
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
     "nextflow": lambda: not nextflow.why_not(),
     "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),

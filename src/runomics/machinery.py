@@ -14,7 +14,9 @@ from typing import Any
 
 import structlog
 
+from runomics import isolation
 from runomics.domain.event import Webhook
+from runomics.domain.network import networks_of
 from runomics.engines.host import ForkedEngineHost
 from runomics.domain.limits import Limits
 from runomics.domain.network import networks_of
@@ -24,6 +26,7 @@ from runomics.logs.streams import FileLogs
 from runomics.logs.unfailing import UnfailingLogs
 from runomics.ports import Clock, EventSink
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
+from runomics.runners import bridges
 from runomics.runners.accelerators import open_pool
 from runomics.runners.local import LocalRunner
 from runomics.repositories.git import GitRepositories
@@ -36,6 +39,7 @@ from runomics.scheduler import register
 from runomics.scheduler.host_guard import HostGuard
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
+from runomics.scheduler.networks import Networks
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.ready2run import Ready2Run
 from runomics.scheduler.register import Register
@@ -89,6 +93,7 @@ class Machinery:
         """
         self._store, self._definitions = store, definitions
         self._data = data = settings.data
+        self._requires_sandbox = settings.requires_sandbox
         rootless = os.geteuid() != 0
         memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
         cpus = settings.host_cpus or float(len(os.sched_getaffinity(0)))
@@ -160,6 +165,7 @@ class Machinery:
             policy=LoopPolicy(max_active_runs=settings.max_active_runs),
             has_room=self.storage.has_room,
         )
+        networks = Networks(networks_of(settings.networks), bridges.problem)
         self._steps = Steps(
             store=store,
             definitions=definitions,
@@ -184,6 +190,7 @@ class Machinery:
             wake=self._scheduler.wake,
             wake_at=self._scheduler.wake_at,
             on_ended=self._scheduler.run_ended,
+            networks=networks,
         )
         self._host_guard = HostGuard(
             store=store, storage=self.storage, clock=clock, note=self._steps.note, fail=self._steps.fail
@@ -218,7 +225,7 @@ class Machinery:
         )
             source=_repository_source(settings, connections, definitions),
             hand_over=lambda kind, row_id: self._scheduler.step_at(kind, row_id, clock.now_ms()),
-        self._configurations = Configurations(store)
+        self._configurations = Configurations(store, networks)
         self._groups = Groups(
             store,
             set_limits=self._tasks.set_limits,
@@ -227,7 +234,13 @@ class Machinery:
         )
 
     def begin(self) -> None:
-        """Start threads and launchers, remove what belongs to no live run, and take up what is open."""
+        """Start threads and launchers, remove what belongs to no live run, and take up what is open.
+
+        Raises:
+            SandboxMissing: the settings require a layer of isolation that does not work here. Nothing was begun.
+        """
+        if self._requires_sandbox:
+            isolation.require(self.storage.caps, self._runner.probe())
         self._engines.open()
         self._runner.begin()
         self._sweep()

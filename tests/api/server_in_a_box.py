@@ -25,6 +25,7 @@ from runomics.objects.directory import DirectoryObjects
 from runomics.operations import registry
 from runomics.operations.caller import Caller, Site
 from runomics.ports import EngineResult, Inspection
+from runomics.scheduler.networks import Networks
 from runomics.scheduler.register import Register
 from runomics.scheduler.shares import Shares
 from runomics.store.catalog import load_workflow
@@ -127,6 +128,7 @@ class Box:
             objects_as=lambda account, role_arn: self.objects,
             limits=self.limits,
             waiting_reason=lambda run: self.waiting(run),
+            network_problem=Networks().problem,
         )
         self.open()
 

@@ -8,7 +8,9 @@ import pytest
 from server_in_a_box import ACCOUNT, OTHER, Box
 
 from runomics.domain.limits import Limits
+from runomics.domain.network import Network
 from runomics.scheduler.configurations import Configurations
+from runomics.scheduler.networks import Networks
 from runomics.store.configurations import KIND, creating_configurations
 from runomics.wire.errors import (
     ConflictException,
@@ -19,6 +21,7 @@ from runomics.wire.errors import (
 
 ARN = f"arn:aws:omics:us-east-1:{ACCOUNT}:configuration/"
 VPC = {"securityGroupIds": ["sg-1"], "subnetIds": ["subnet-1", "subnet-2"], "vpcOwnerAccountId": OTHER}
+NETWORKS = Networks((Network("lab", "host", subnet_ids=("subnet-1", "subnet-2")),))
 
 
 def create(box: Box, name: str = "net", *, account: str = ACCOUNT, **request: Any) -> dict[str, Any]:
@@ -26,9 +29,9 @@ def create(box: Box, name: str = "net", *, account: str = ACCOUNT, **request: An
     return box.call("CreateConfiguration", account=account, **{**usual, **request})
 
 
-def activate(box: Box) -> None:
+def activate(box: Box, networks: Networks = NETWORKS) -> None:
     """What the scheduler does when configurations are woken."""
-    mover = Configurations(box.store)
+    mover = Configurations(box.store, networks)
     for row_id in box.store.read(creating_configurations):
         mover.step(row_id)
 
@@ -62,6 +65,21 @@ def test_a_configuration_is_creating_and_then_active(box: Box) -> None:
 def test_a_step_for_a_configuration_that_is_gone_does_nothing(box: Box) -> None:
     Configurations(box.store).step(77)
     assert box.call("ListConfigurations") == {"items": []}
+
+
+@pytest.mark.source("assumed")
+def test_a_configuration_that_means_no_network_of_the_server_is_failed_says_why_and_can_be_deleted(box: Box) -> None:
+    create(box)
+    activate(box, Networks())
+    assert get(box)["status"] == "FAILED"
+    with pytest.raises(
+        ConflictException, match=r"Configuration net is FAILED and cannot be used. No network .*\[networks.net\]"
+    ):
+        box.start_run(box.registered_workflow(), configurationName="net", networkingMode="VPC")
+    box.call("DeleteConfiguration", name="net")
+    create(box, runConfigurations={})
+    activate(box, Networks())
+    assert get(box)["status"] == "ACTIVE"
 
 
 @pytest.mark.source("assumed")

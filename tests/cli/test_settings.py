@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runomics.domain.network import Network, networks_of
 from runomics.settings import Settings, SettingsError, default_data, load, parse_flags
 
 
@@ -127,3 +129,58 @@ def test_a_wrong_setting_ends_serve_with_exit_code_2_and_its_name(tmp_path: Path
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("runomics serve: --grace-seconds 'soon': ")
+
+
+NETWORKS = """
+[networks.lab]
+mode = "bridge"
+allow = ["10.1.0.0/16"]
+dns = ["10.1.0.53"]
+subnet_ids = ["subnet-1"]
+
+[networks.open]
+mode = "host"
+accounts = ["123456789012"]
+"""
+
+
+def test_networks_are_tables_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "runomics.toml").write_text(NETWORKS)
+    assert networks_of(load({"data": tmp_path}).networks) == (
+        Network("lab", "bridge", allow=("10.1.0.0/16",), dns=("10.1.0.53",), subnet_ids=("subnet-1",)),
+        Network("open", "host", accounts=("123456789012",)),
+    )
+    with pytest.raises(SystemExit):
+        parse_flags(["--networks", "{}"])
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('[networks.lab]\nmode = "nat"', "networks.lab.mode in runomics.toml: Input should be 'host' or 'bridge'"),
+        ('[networks.lab]\nmode = "host"\nranges = []', "networks.lab.ranges in runomics.toml: Extra inputs"),
+        ('[networks."a b"]\nmode = "host"', "networks in runomics.toml: 'a b' is no name for a network"),
+    ],
+)
+def test_a_network_that_cannot_be_is_said_with_its_place(tmp_path: Path, table: str, says: str) -> None:
+    (tmp_path / "runomics.toml").write_text(table)
+    with pytest.raises(SettingsError, match=re.escape(says)):
+        load({"data": tmp_path})
+
+
+@pytest.mark.parametrize(
+    ("listen", "given", "required"),
+    [
+        ("127.0.0.1:0", None, False),
+        ("[::1]:0", None, False),
+        ("localhost:0", None, False),
+        ("0.0.0.0:0", None, True),
+        ("runomics.example:0", None, True),
+        ("127.0.0.1:0", "true", True),
+        ("0.0.0.0:0", "false", False),
+    ],
+)
+def test_a_server_that_others_reach_requires_the_whole_sandbox_unless_told(
+    tmp_path: Path, listen: str, given: str | None, required: bool
+) -> None:
+    assert load({"data": tmp_path, "listen": listen, "require_sandbox": given}).requires_sandbox is required

@@ -111,6 +111,21 @@ def site() -> Iterator[Site]:
     stop_everything(site)
 
 
+@pytest.fixture(scope="module")
+def site_on() -> Iterator[Callable[[Path], Site]]:
+    """A server on a DATA that a module has prepared; stopped, and DATA removed, at the module's end."""
+    sites: list[Site] = []
+
+    def make(data: Path) -> Site:
+        sites.append(Site(Server(data, settings=dict(SMALL_DISK))))
+        sites[-1].server.start()
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        stop_everything(site)
+
+
 @pytest.fixture
 def site_of() -> Iterator[Callable[[Server], Site]]:
     """Sites of servers that a test makes itself; stopped at the end."""

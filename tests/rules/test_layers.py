@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "roles_file": {"domain"},
     "connections_file": {"domain"},
     "isolation": {"ports"},
+    "isolation": {"ports"},
     "domain": set(),
     "wire": set(),
     "sandbox": set(),

@@ -8,7 +8,7 @@ from source_tree import Module
 
 from runomics.settings import Settings
 
-READ_BY_SETTINGS = {"listen"}
+READ_BY_SETTINGS = {"listen", "require_sandbox"}
 """Read through a property of Settings."""
 
 

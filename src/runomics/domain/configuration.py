@@ -21,6 +21,7 @@ class ConfigurationEvent(StrEnum):
     """What happens to a configuration. CREATING is its creation and not listed."""
 
     ACTIVATED = "activated"
+    NETWORK_MISSING = "network_missing"
     RUN_STARTED = "run_started"
     DELETE_REQUESTED = "delete_requested"
 
@@ -38,8 +39,10 @@ _S, _E = ConfigurationStatus, ConfigurationEvent
 
 MOVES: Mapping[tuple[ConfigurationStatus, ConfigurationEvent], ConfigurationStatus] = {
     (_S.CREATING, _E.ACTIVATED): _S.ACTIVE,
+    (_S.CREATING, _E.NETWORK_MISSING): _S.FAILED,
     (_S.ACTIVE, _E.RUN_STARTED): _S.ACTIVE,
     (_S.ACTIVE, _E.DELETE_REQUESTED): _S.DELETED,
+    (_S.FAILED, _E.DELETE_REQUESTED): _S.DELETED,
 }
 """Source: guide, workflows-vpc-networking (ACTIVE before it can be used); assumed: it is not deleted while CREATING."""
 

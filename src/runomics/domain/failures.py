@@ -131,3 +131,8 @@ def of_missing_output_bucket(bucket: str) -> Failure:
 def of_storage(message: str) -> Failure:
     """No volume can be made, or the one there was is lost."""
     return Failure("SERVICE_ERROR", _shortened(f"Run storage failed: {message}"))
+
+
+def of_network(why: str) -> Failure:
+    """A run with networkingMode VPC whose network cannot be had. Source: assumed."""
+    return Failure("NETWORK_CONFIGURATION_FAILED", _shortened(why))

@@ -13,6 +13,10 @@ from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
 
 
+def _no_problem(account: str, configuration_name: str, run_configurations: str) -> str | None:
+    return None
+
+
 def _no_reason(row: RunRow | TaskRow) -> str | None:
     return None
 
@@ -24,6 +28,7 @@ class Site:
     `page_key` signs page tokens. `export_url(path, expires_ms)` makes a URL that anyone may GET until then; its path starts with
     `definition/` or `readme/`. `objects_as(account, role ARN)` is what that role may read and write. `waiting_reason(run)` says
     why a PENDING run waits, for GetRun's statusMessage; `task_waiting_reason(task)` the same for GetRunTask.
+    `network_problem(account, name, runConfigurations)` says why a configuration means no network of this server.
     """
 
     region: str
@@ -37,6 +42,7 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     waiting_reason: Callable[[RunRow], str | None] = _no_reason
     task_waiting_reason: Callable[[TaskRow], str | None] = _no_reason
+    network_problem: Callable[[str, str, str], str | None] = _no_problem
 
     @property
     def default_storage(self) -> RunStorage:

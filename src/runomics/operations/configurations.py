@@ -57,7 +57,7 @@ def create_configuration(tx: Tx, caller: Caller, request: CreateConfigurationReq
     """Make a configuration in CREATING and leave it to the scheduler.
 
     Source: model; general reference, quotas (10 an account); assumed (409 for a name in use, 402 for one too many).
-    Deviation: subnets and security groups are kept, not looked up; vpcId, which comes from looking them up, is absent.
+    Deviation: subnets and security groups name a network that the operator of the server defines; vpcId is absent.
 
     Raises:
         ValidationException, ServiceQuotaExceededException.

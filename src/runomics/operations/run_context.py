@@ -51,6 +51,13 @@ def _configuration(tx: Tx, caller: Caller, wanted: StartRunRequest) -> tuple[int
     if "configurationName" not in wanted:
         return None, {}
     row = configurations.found(tx, caller, wanted["configurationName"])
+    if row.status == ConfigurationStatus.FAILED:
+        why = caller.site.network_problem(row.account, row.name, row.run_configurations)
+        raise ConflictException(
+            f"Configuration {row.name} is FAILED and cannot be used. "
+            + (why or "The network it stands for was defined after it.")
+            + " Then delete it with DeleteConfiguration and make it again."
+        )
     if not accepts(ConfigurationStatus(row.status), ConfigurationEvent.RUN_STARTED):
         raise ConflictException(
             f"Configuration {row.name} is {row.status} and cannot be used: wait until GetConfiguration says ACTIVE."

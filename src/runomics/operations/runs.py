@@ -1,7 +1,7 @@
 """The operations on runs: start, look, list, cancel, delete. Server process, one transaction each.
 
 Deviation: sessionPolicy is kept and answered; it does not narrow what the role allows.
-Deviation: networkingMode is kept and answered; tasks reach no network in either mode.
+Deviation: a VPC is a network that the operator of the server defines; RESTRICTED tasks reach nothing, not even S3.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import os
 import selectors
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import structlog
 
 from runomics.ports import Finding, TaskCapacity
-from runomics.runners import attempt_files, attempt_memory
+from runomics.runners import attempt_files, attempt_memory, bridges
 from runomics.runners.node_archive import write_archive
 from runomics.runners.node_command import ask_node, find_bwrap, node_command
 from runomics.runners.supervision import OnEnd, OnRunning, Supervision, send_signal
@@ -89,6 +90,7 @@ class LocalRunner:
         self._records = self._data / RECORDS if attempt_memory.mount(self._data / RECORDS) else None
         command = self._command("launch", str(self._data / "runs"))
         _remove_left_cgroups(self._chosen())
+        self._forget_bridges()
         self._supervision = Supervision(command, self._data / "bin" / "task-launcher.log")
 
     def close(self) -> None:
@@ -99,6 +101,7 @@ class LocalRunner:
         attempt_memory.release(self._data / RECORDS)
         if self._chosen()["driver"] == "v1":
             _remove_cgroups(self._cgroup_parent)
+        self._forget_bridges()
 
     def records(self, run_directory: Path) -> Path:
         """In memory where this user may mount, else `tasks/` in the run's directory (ports.TaskRunner)."""
@@ -189,6 +192,18 @@ class LocalRunner:
         if self._supervision is None:
             raise RuntimeError("the local runner has not begun: call begin() first")
         return self._supervision
+
+    def _forget_bridges(self) -> None:
+        """Remove the bridges of networks that no task is on, if there ever was one."""
+        networks = self._data / bridges.NETWORKS
+        if not networks.is_dir():
+            return
+        try:
+            gone = ask_node(self._command("forget", str(networks)), DETECT_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.warning("runners.bridges_not_forgotten", error=str(error))
+            return
+        log.info("runners.bridges_forgotten", networks=gone)
 
     def _command(self, *arguments: str) -> list[str]:
         return node_command(self._python, write_archive(self._data / "bin"), *arguments)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from runomics.sandbox import linux, seccomp, tree
 from runomics.sandbox.volume_path import open_beneath
@@ -138,3 +140,7 @@ def _kernel() -> Finding:
     numbers = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in release.split(".")[:2])
     works = numbers >= (5, 12)
     return Finding(name="kernel", works=works, detail=release, remedy="" if works else _KERNEL_REMEDY)
+
+
+if __name__ == "__main__":
+    json.dump([asdict(finding) for finding in probe()], sys.stdout)

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ from runomics.ports import (
 )
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.manifest import manifest_lines
+from runomics.scheduler.networks import NONE, Networks, NoNetwork
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.task_attempt import RunPlace
 from runomics.scheduler.tasks import Tasks
@@ -137,6 +138,7 @@ class Steps:
         wake: Callable[[int], None],
         wake_at: Callable[[int, int], None],
         on_ended: Callable[[], None],
+        networks: Networks = NONE,
     ) -> None:
         self._store = store
         self._definitions = definitions
@@ -152,6 +154,7 @@ class Steps:
         self._wake = wake
         self._wake_at = wake_at
         self._on_ended = on_ended
+        self._networks = networks
         self._acts: dict[int, _Acts] = {}
         self._acts_lock = threading.Lock()
         self._by_uuid: dict[str, int] = {}
@@ -226,6 +229,11 @@ class Steps:
         refused = self._access.role_failure(run.account, run.role_arn)
         if refused is not None:
             return Failed(refused.reason, refused.message), {}
+        try:
+            self._networks.of_run(run.account, run.extra)
+        except NoNetwork as error:
+            failure = failures.of_network(str(error))
+            return Failed(failure.reason, failure.message), {}
         directory = self._directory(run)
         for name in ("gateway", "engine", "inputs"):
             (directory / name).mkdir(parents=True, exist_ok=True)
@@ -321,7 +329,12 @@ class Steps:
         acts = self._acts_of(run.id)
         directory, incarnation = self._directory(run), run.incarnation
         if acts.engine_started != incarnation:
-            if not self._begin_engine(run, directory):
+            try:
+                begun = self._begin_engine(run, directory)
+            except NoNetwork as error:
+                failure = failures.of_network(str(error))
+                return Failed(failure.reason, failure.message), {}
+            if not begun:
                 return Failed("SERVICE_ERROR", "The run's storage is gone: the host was changed under the service."), {}
             acts.engine_started = incarnation
         result = self._engines.result(directory, incarnation)
@@ -347,11 +360,15 @@ class Steps:
         return Failed(failure.reason, failure.message), {}
 
     def _begin_engine(self, run: RunRow, directory: Path) -> bool:
-        """Open the gateway, take over open tasks, start or adopt the engine. False when the volume is gone."""
+        """Open the gateway, take over open tasks, start or adopt the engine. False when the volume is gone.
+
+        Raises:
+            NoNetwork: the run's network is not to be had any more.
+        """
         self._by_uuid[run.uuid] = run.id
         if self._storage.find(run.uuid) is None:
             return False
-        place = self._place(run)
+        place = replace(self._place(run), network=self._networks.of_run(run.account, run.extra))
         plan = self._plan(run, place)
         plan_file = directory / "plan.json"
         _write(plan_file, orjson.dumps(plan))

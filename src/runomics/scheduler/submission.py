@@ -46,7 +46,6 @@ class Submission:
     accelerator_type: str | None = None
     accelerator_count: int = 0
     timeout_seconds: int | None = None
-    network: bool = False
     fallbacks: tuple[Profile, ...] = ()
     service_retries: int | None = None
 
@@ -186,7 +185,6 @@ def parse(line: Mapping[str, Any]) -> Submission:
         accelerator_type=kind,
         accelerator_count=count,
         timeout_seconds=None if timeout is None else int(_number(line, "timeout_seconds")),
-        network=line.get("network") is True,
         fallbacks=_profiles(line.get("profiles")),
         service_retries=None if retries is None else int(_number(line, "service_retries")),
     )

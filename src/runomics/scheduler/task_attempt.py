@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from runomics.domain.admission import GroupLimits, WaitingTask
+from runomics.domain.network import Network
 from runomics.domain.profile import Profile
 from runomics.domain.task import Reason
 from runomics.ports import TaskEnd
@@ -22,7 +23,7 @@ from runomics.store.tasks import TaskRow
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
-    """What its tasks must know of a run that executes. Paths are the host's."""
+    """What its tasks must know of a run that executes. Paths are the host's. `network` None: no interface but loopback."""
 
     run_id: int
     run_uuid: str
@@ -36,6 +37,7 @@ class RunPlace:
     environment: Mapping[str, str]
     keeps_logs: bool
     group: GroupLimits | None = None
+    network: Network | None = None
 
     @property
     def volume(self) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runomics.scheduler.submission import beneath
-from runomics.scheduler.task_attempt import Attempt
+from runomics.scheduler.task_attempt import Attempt, RunPlace
 
 MOST_PROCESSES = 4096
 OWN_PREFIX = "AWS_WORKFLOW_"
@@ -49,7 +49,8 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "scratch": f".scratch/{row.id}.{row.try_}",
         "rootfs": None,
         "rootless": place.rootless,
-        "network": submission.network,
+        "network": place.network is not None,
+        "bridge": _bridge(place),
         "cpus": attempt.cpus,
         "memory_bytes": attempt.memory_bytes,
         "pids": MOST_PROCESSES,
@@ -61,3 +62,16 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
 def with_devices(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:
     """The spec with the accelerators that were taken for it; their environment yields to the service's own."""
     return {**spec, **devices, "env": {**devices.get("env", {}), **spec["env"]}}
+
+
+def _bridge(place: RunPlace) -> dict[str, Any] | None:
+    """The run's network, when it is one with ranges: what the task reaches, and where supervisors keep its addresses."""
+    network = place.network
+    if network is None or network.mode == "host":
+        return None
+    return {
+        "directory": str(place.run_directory.parents[1] / "networks" / network.name),
+        "subnet": str(network.addresses),
+        "allow": list(network.allow),
+        "dns": list(network.dns),
+    }
