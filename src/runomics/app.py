@@ -23,12 +23,9 @@ from runomics.connections_file import read_connections
 from runomics.data_directory import CannotStart
 from runomics.domain import request_rates
 from runomics.domain.limits import Limits
-from runomics.domain.network import InvalidNetwork, Network, networks_of
-from runomics.domain.network import InvalidNetwork, Network, networks_of
 from runomics.domain.repository import Connection, ConnectionsError
 from runomics.domain.roles import Credentials, RolesError
 from runomics.domain.run import RunStatus
-from runomics.isolation import SandboxMissing
 from runomics.key_ring import KeyRing
 from runomics.logs.audit import AuditLog
 from runomics.machinery import Machinery
@@ -42,7 +39,6 @@ from runomics.operations.resource_facts import Read, facts_of
 from runomics.operations.throttle import Authorize, Throttle, throttled
 from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.roles_file import read_roles
-from runomics.scheduler.networks import Networks
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.server_pages import Pages
 from runomics.settings import Settings
@@ -124,11 +120,9 @@ class Service:
             self._socket = bind(*settings.address)
         except OSError as error:
             raise CannotStart(f"{error.strerror}; give --listen another address, or port 0 for a free one") from error
-        self._networks = _networks(settings)
+        self._connections = _connections(settings)
         self._secrets = data_directory.load_secrets(data)
         try:
-        self._networks = _networks(settings)
-        self._connections = _connections(settings)
             self._database_lock = self._locked_database()
             self._store = open_store(data, settings.database_url, connections=settings.database_connections)
         except (NewerDatabase, DatabaseUnavailable) as error:
@@ -198,7 +192,6 @@ class Service:
             limits=_limits(self._settings),
             waiting_reason=self._waiting_reason,
             task_waiting_reason=self._task_waiting_reason,
-            network_problem=Networks(self._networks).problem,
         )
         clock = self._clock
 
@@ -314,12 +307,12 @@ class Service:
                 store=self._store,
                 definitions=self._definitions,
                 access=self._access,
+                connections=self._connections,
                 run_maker=BatchSubmission(self._site, checker(self._model.shapes, "InlineSetting", "RunSettingId")),
                 clock=self._clock,
             )
-                connections=self._connections,
             machinery.begin()
-        except (StorageUnavailable, SandboxMissing) as error:
+        except StorageUnavailable as error:
             print(f"runomics serve: {error}", file=sys.stderr, flush=True)
             os._exit(EXIT_CANNOT_START)
         except Exception:
@@ -365,23 +358,6 @@ def _audit_log(settings: Settings) -> AuditLog | None:
     )
 
 
-def _networks(settings: Settings) -> tuple[Network, ...]:
-    try:
-        return networks_of(settings.networks)
-    except InvalidNetwork as error:
-        raise CannotStart(str(error)) from error
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        stored_runs=settings.max_stored_runs,
-def _networks(settings: Settings) -> tuple[Network, ...]:
-    try:
-        return networks_of(settings.networks)
-    except InvalidNetwork as error:
-        raise CannotStart(str(error)) from error
-
-
 def _connections(settings: Settings) -> tuple[Connection, ...]:
     try:
         return read_connections(settings.git_connections_file)
@@ -389,6 +365,9 @@ def _connections(settings: Settings) -> tuple[Connection, ...]:
         raise CannotStart(str(error)) from error
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        stored_runs=settings.max_stored_runs,
         workflows=settings.max_workflows,
         versions_per_workflow=settings.max_versions_per_workflow,
         shares_per_workflow=settings.max_shares_per_workflow,

@@ -14,41 +14,36 @@ from typing import Any
 
 import structlog
 
-from runomics import isolation
 from runomics.domain.event import Webhook
-from runomics.domain.network import networks_of
-from runomics.engines.host import ForkedEngineHost
 from runomics.domain.limits import Limits
-from runomics.domain.network import networks_of
 from runomics.domain.repository import Connection
+from runomics.engines.host import ForkedEngineHost
 from runomics.events.outbox import Outbox
 from runomics.logs.streams import FileLogs
 from runomics.logs.unfailing import UnfailingLogs
 from runomics.ports import Clock, EventSink
+from runomics.repositories.git import GitRepositories
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
-from runomics.runners import bridges
 from runomics.runners.accelerators import open_pool
 from runomics.runners.local import LocalRunner
-from runomics.repositories.git import GitRepositories
 from runomics.sandbox import seccomp, volume_path
+from runomics.scheduler import register
 from runomics.scheduler.batches import Batches, RunMaker
 from runomics.scheduler.configurations import Configurations
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.groups import Groups
-from runomics.scheduler import register
 from runomics.scheduler.host_guard import HostGuard
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
-from runomics.scheduler.networks import Networks
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.ready2run import Ready2Run
 from runomics.scheduler.register import Register
+from runomics.scheduler.repository_source import RepositorySource
 from runomics.scheduler.retention import Retention, RetentionPolicy
 from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.task_policy import TaskPolicy
 from runomics.scheduler.tasks import Tasks
-from runomics.scheduler.repository_source import RepositorySource
 from runomics.scheduler.transfer import Transfers
 from runomics.settings import Settings
 from runomics.store import batches, catalog, configurations, groups, runs, shares, versions
@@ -83,17 +78,16 @@ class Machinery:
         definitions: Definitions,
         access: ObjectAccess,
         run_maker: RunMaker,
+        connections: Sequence[Connection],
         clock: Clock,
     ) -> None:
         """Choose the back ends and wire them together. Nothing runs yet. Objects are touched through `access` alone.
 
         Raises:
             StorageUnavailable: the run storage that was set does not work here.
-        connections: Sequence[Connection],
         """
         self._store, self._definitions = store, definitions
         self._data = data = settings.data
-        self._requires_sandbox = settings.requires_sandbox
         rootless = os.geteuid() != 0
         memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
         cpus = settings.host_cpus or float(len(os.sched_getaffinity(0)))
@@ -165,7 +159,6 @@ class Machinery:
             policy=LoopPolicy(max_active_runs=settings.max_active_runs),
             has_room=self.storage.has_room,
         )
-        networks = Networks(networks_of(settings.networks), bridges.problem)
         self._steps = Steps(
             store=store,
             definitions=definitions,
@@ -190,7 +183,6 @@ class Machinery:
             wake=self._scheduler.wake,
             wake_at=self._scheduler.wake_at,
             on_ended=self._scheduler.run_ended,
-            networks=networks,
         )
         self._host_guard = HostGuard(
             store=store, storage=self.storage, clock=clock, note=self._steps.note, fail=self._steps.fail
@@ -200,6 +192,8 @@ class Machinery:
             definitions=definitions,
             engine_host=self._engines,
             objects_of=access.of_account,
+            source=_repository_source(settings, connections, definitions),
+            hand_over=lambda kind, row_id: self._scheduler.step_at(kind, row_id, clock.now_ms()),
             now_ms=clock.now_ms,
         )
         self._ready2run = _ready2run(settings, store=store, definitions=definitions, clock=clock)
@@ -223,9 +217,7 @@ class Machinery:
             clock=clock,
             policy=RetentionPolicy(token_days=settings.token_days, event_days=settings.event_days),
         )
-            source=_repository_source(settings, connections, definitions),
-            hand_over=lambda kind, row_id: self._scheduler.step_at(kind, row_id, clock.now_ms()),
-        self._configurations = Configurations(store, networks)
+        self._configurations = Configurations(store)
         self._groups = Groups(
             store,
             set_limits=self._tasks.set_limits,
@@ -234,13 +226,7 @@ class Machinery:
         )
 
     def begin(self) -> None:
-        """Start threads and launchers, remove what belongs to no live run, and take up what is open.
-
-        Raises:
-            SandboxMissing: the settings require a layer of isolation that does not work here. Nothing was begun.
-        """
-        if self._requires_sandbox:
-            isolation.require(self.storage.caps, self._runner.probe())
+        """Start threads and launchers, remove what belongs to no live run, and take up what is open."""
         self._engines.open()
         self._runner.begin()
         self._sweep()
@@ -251,6 +237,8 @@ class Machinery:
                 "run": Kind(self._steps.step, runs_left, Lane.RUNS),
                 "workflow": Kind(self._register.step, catalog.creating_workflows, Lane.REGISTER),
                 versions.KIND: Kind(self._register.step_version, versions.creating_versions, Lane.REGISTER),
+                register.FETCH_KIND: Kind(self._register.fetch, _none_left, Lane.FETCH),
+                register.VERSION_FETCH_KIND: Kind(self._register.fetch_version, _none_left, Lane.FETCH),
                 shares.KIND: Kind(self._shares.step, shares.moving_shares),
                 batches.KIND: Kind(self._batches.step, batches.open_batches, Lane.BATCHES),
                 configurations.KIND: Kind(self._configurations.step, configurations.creating_configurations),
@@ -280,8 +268,6 @@ class Machinery:
         self.storage.close()
         release_shared_mount(self._data / "runs")
 
-                register.FETCH_KIND: Kind(self._register.fetch, _none_left, Lane.FETCH),
-                register.VERSION_FETCH_KIND: Kind(self._register.fetch_version, _none_left, Lane.FETCH),
     def waiting_reason(self, run: RunRow) -> str:
         """Why a PENDING run waits."""
         return self._scheduler.waiting_reason(run)
@@ -348,7 +334,6 @@ def _none_left(tx: Tx) -> Sequence[int]:
 
 
 def _image_store(settings: Settings) -> PulledImages:
-    directory = settings.image_directory or settings.data / "images"
     return PulledImages(
         directory,
         Skopeo(

@@ -17,9 +17,9 @@ from runomics.domain.event import StatusEvent, Webhook
 from runomics.domain.image import Reference
 from runomics.domain.repository import SourceReference, TreeEntry
 from runomics.domain.task import Reason
+from runomics.domain.usage import Minute
 
 # ---- time --------------------------------------------------------------------------------------------------------
-from runomics.domain.usage import Minute
 
 
 class Clock(Protocol):
@@ -319,6 +319,8 @@ class TaskEnd:
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     limits_are_soft: bool = False
+    minutes: tuple[Minute, ...] = ()
+    scratch_used_bytes: int | None = None
 
 
 class TaskRunner(Protocol):
@@ -344,8 +346,6 @@ class TaskRunner(Protocol):
 
     def start(
         self,
-    minutes: tuple[Minute, ...] = ()
-    scratch_used_bytes: int | None = None
         task_directory: Path,
         on_running: Callable[[Path, int], None],
         on_end: Callable[[Path, TaskEnd], None],

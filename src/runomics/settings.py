@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -25,9 +25,6 @@ from pydantic_settings import (
 )
 
 PREFIX = "RUNOMICS_"
-TABLES = frozenset({"networks"})
-"""Settings that are tables of `runomics.toml`: no flag and no variable holds them."""
-
 FOREIGN_VARIABLES = ("RUNOMICS_TEST_",)
 """Variables with our prefix that belong to the test suite, not to the service."""
 
@@ -37,9 +34,6 @@ LISTEN = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1
 DATABASE_SCHEMES = ("postgresql://", "postgres://")
 SECRETS = ("database", "s3_secret_access_key")
 """Settings whose value is never shown."""
-
-
-NETWORK_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
 class SettingsError(Exception):
@@ -58,20 +52,6 @@ def default_data() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/runomics")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "runomics"
-
-
-class NetworkTable(BaseModel):
-    """One table of `networks`, as it is written (domain.network.Network says what each member means)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: Literal["host", "bridge"]
-    allow: tuple[str, ...] = ()
-    dns: tuple[str, ...] = ()
-    subnet: str | None = None
-    accounts: tuple[str, ...] = ()
-    subnet_ids: tuple[str, ...] = ()
-    security_group_ids: tuple[str, ...] = ()
 
 
 class Settings(BaseSettings):
@@ -151,6 +131,16 @@ class Settings(BaseSettings):
         description="Folder with the Ready2Run workflows that every account may run, read at start. Without it there are none.",
     )
 
+    git_connections_file: Path | None = Field(
+        None,
+        description="TOML file that says to which Git repositories the connections of `definitionRepository` lead. Without it there "
+        "are none.",
+    )
+    git_seconds: float = Field(60.0, gt=0, description="Seconds that fetching a definition from a repository may take.")
+    git_max_bytes: int = Field(
+        1024**3, ge=1024**2, description="Bytes that may be fetched from a repository for one definition."
+    )
+
     # ---- run storage
     storage_backend: Literal["auto", "xfs-image", "directory"] = Field(
         "auto",
@@ -173,16 +163,6 @@ class Settings(BaseSettings):
     )
 
     # ---- objects
-    git_connections_file: Path | None = Field(
-        None,
-        description="TOML file that says to which Git repositories the connections of `definitionRepository` lead. Without it there "
-        "are none.",
-    )
-    git_seconds: float = Field(60.0, gt=0, description="Seconds that fetching a definition from a repository may take.")
-    git_max_bytes: int = Field(
-        1024**3, ge=1024**2, description="Bytes that may be fetched from a repository for one definition."
-    )
-
     s3_endpoint: str | None = Field(
         None,
         pattern=r"^https?://[^/]+/?$",
@@ -223,17 +203,6 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(2.0, ge=0, description="Seconds between asking a task to end and killing it.")
     log_max_bytes_per_task: int = Field(
         256 * 1024**2, ge=4096, description="Bytes of output kept for one task; the rest is cut with a note."
-    )
-    require_sandbox: bool | None = Field(
-        None,
-        description="Run nothing where a layer of isolation is missing (namespaces, the filter of system calls, cgroups, run storage "
-        "with hard limits): the server says which and the cure, and does not start. Default: true unless `listen` is loopback.",
-    )
-    networks: Mapping[str, NetworkTable] = Field(
-        default_factory=dict,
-        description="Networks for runs with networkingMode VPC, in `runomics.toml` alone, as tables `[networks.NAME]`: "
-        "`mode` (`host`, or `bridge` with what it reaches: `allow`, `dns`, `subnet`), `accounts`, and the `subnet_ids` and "
-        "`security_group_ids` of the configurations that mean it. The page on networks explains them.",
     )
     sandbox_uid_base: int = Field(
         1_879_100_000,
@@ -285,22 +254,6 @@ class Settings(BaseSettings):
     def database_url(self) -> str | None:
         """`database` in clear, for the store alone."""
         return None if self.database is None else self.database.get_secret_value()
-
-    @field_validator("networks")
-    @classmethod
-    def _networks(cls, networks: Mapping[str, NetworkTable]) -> Mapping[str, NetworkTable]:
-        for name in networks:
-            if not NETWORK_NAME.match(name):
-                raise ValueError(f"{name!r} is no name for a network: letters, digits, dots, dashes and underscores")
-        return networks
-
-    @property
-    def requires_sandbox(self) -> bool:
-        """`require_sandbox`, or whether somebody else than this host's users can reach the server."""
-        if self.require_sandbox is not None:
-            return self.require_sandbox
-        host = self.address.host
-        return not (host in ("localhost", "::1") or host.startswith("127."))
 
     @property
     def address(self) -> Address:
@@ -355,8 +308,6 @@ def type_text(field: FieldInfo) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     plain = [part for part in get_args(annotation) if part is not type(None)] or [annotation]
-    if get_origin(annotation) is Mapping:
-        return "tables"
     words: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", Path: "path", SecretStr: "secret"}
     return words.get(plain[0], "text")
 
@@ -373,15 +324,13 @@ def parse_flags(arguments: Sequence[str], program: str = "runomics serve") -> Se
         allow_abbrev=False,
     )
     for name, field in Settings.model_fields.items():
-        if name in TABLES:
-            continue
         text = (field.description or "").replace("%", "%%").replace("`", "")
         parser.add_argument(flag_of(name), dest=name, metavar=name.split("_")[-1].upper(), help=text)
     return load(vars(parser.parse_args(arguments)))
 
 
 def _refuse_unknown_variables() -> None:
-    known = {variable_of(name) for name in Settings.model_fields if name not in TABLES}
+    known = {variable_of(name) for name in Settings.model_fields}
     for variable in os.environ:
         if not variable.startswith(PREFIX) or variable.startswith(FOREIGN_VARIABLES) or variable in known:
             continue
@@ -395,8 +344,6 @@ def _explain(problem: Any, given: Mapping[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not name:
         return message
-    if name in TABLES:
-        return f"{'.'.join(str(part) for part in problem['loc'])} in runomics.toml: {message}"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Settings.model_fields, 1)
         return f"{name} in runomics.toml is no setting" + (f"; did you mean {near[0]}?" if near else "")
