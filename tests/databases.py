@@ -46,11 +46,17 @@ def database_kind(request: pytest.FixtureRequest, postgresql: Callable[[], Clust
 
 def database_url(path: Path) -> str | None:
     """What a process of its own has to be told to open the database of `path`: a PostgreSQL URL, or None for the file."""
+    if path in _urls:
+        return _urls[path]
     if not _cluster:
         return None
-    if path not in _urls:
-        _urls[path] = _cluster[0].take()
+    _urls[path] = _cluster[0].take()
     return _urls[path]
+
+
+def stand_for(path: Path, url: str) -> None:
+    """Have `open_store(path)` open the database at `url`: in a process of its own, what `database_url` told the test."""
+    _urls[path] = url
 
 
 def open_store(path: Path, **options: Any) -> Store:

@@ -1,4 +1,4 @@
-"""The server of the tests of operations, in a fresh directory."""
+"""The server of the tests of operations, in a fresh directory, with either database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server_in_a_box import Box
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
+def box(tmp_path: Path, database_kind: str) -> Iterator[Box]:
     made = Box(tmp_path)
     yield made
     made.close()

@@ -19,6 +19,7 @@ from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 from botocore.parsers import create_parser
 
+from databases import open_store
 from runomics.domain.limits import Limits
 from runomics.engines.wdl.inspect import inspect
 from runomics.objects.directory import DirectoryObjects
@@ -29,7 +30,6 @@ from runomics.scheduler.networks import Networks
 from runomics.scheduler.register import Register
 from runomics.scheduler.shares import Shares
 from runomics.store.catalog import load_workflow
-from runomics.store.database import SqliteStore
 from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
 from runomics.store.shares import moving_shares
@@ -133,7 +133,7 @@ class Box:
         self.open()
 
     def open(self) -> None:
-        self.store = SqliteStore(self.directory / "database.sqlite", on_wake=self.woken.extend)
+        self.store = open_store(self.directory / "database.sqlite", on_wake=self.woken.extend)
         self.register = Register(
             store=self.store,
             definitions=self.definitions,

@@ -278,6 +278,7 @@ def test_an_archive_that_is_sent_again_while_it_is_forgotten_is_whole_afterwards
     assert box.definitions.archive(sha256).read_bytes() == data
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_the_database_file_shrinks_after_many_runs_were_deleted(box: Box, retention: Retention) -> None:
     workflow = box.registered_workflow()
     template = int(box.start_run(workflow)["id"])

@@ -9,12 +9,12 @@ import pytest
 from event_world import World
 from receiver import Receiver
 
-from runomics.store.database import SqliteStore
+from databases import open_store
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    store = SqliteStore(tmp_path / "database.sqlite")
+def world(tmp_path: Path, database_kind: str) -> Iterator[World]:
+    store = open_store(tmp_path / "database.sqlite")
     made = World(store)
     yield made
     made.close()

@@ -10,15 +10,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from pathlib import Path
 
 import structlog
 from event_world import REGION, World
 
+from databases import open_url
 from runomics.domain.run import Admitted, advance
 from runomics.events.outbox import Outbox
 from runomics.events.webhook import WebhookSink
-from runomics.store.database import SqliteStore
 
 
 class RealClock:
@@ -28,7 +27,7 @@ class RealClock:
 
 def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    world = World(SqliteStore(Path(sys.argv[1])))
+    world = World(open_url(sys.argv[1]))
     clock = RealClock()
     outbox = Outbox(
         queues=world.queues,

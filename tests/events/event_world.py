@@ -12,7 +12,7 @@ from runomics.domain.run import CancelRequested, RunState, advance
 from runomics.events.outbox import Courier
 from runomics.events.webhook import WebhookSink
 from runomics.store import runs, tasks, webhooks
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import Store, Tx, next_id
 from runomics.store.runs import NewRun, RunRow
 from runomics.store.tasks import NewTask
 from runomics.store.webhooks import WebhookQueues
@@ -26,7 +26,7 @@ SECRET = SECRET_PREFIX + base64.b64encode(b"k" * 32).decode()
 class World:
     """`now_ms` moves only when the test moves it."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.time_ms = NOW_MS
         self.queues = WebhookQueues(store, now_ms=self.now_ms)

@@ -279,6 +279,7 @@ def test_events_that_were_moved_into_queues_leave_the_ids_of_their_table_free(wo
     assert told(receiver) == {str(run.id): ["PENDING", "STARTING", "STOPPING"]}
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_dealing_looks_at_one_resource_of_a_backlog_and_never_at_all_of_it(world: World) -> None:
     for statement in (webhooks.SQL.queue_events.sql, webhooks.SQL.hold_resources.sql):
         values = dict.fromkeys(re.findall(r":(\w+)", statement), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 from event_world import World
 from receiver import Receiver
 
+from databases import database_url, open_store
 from runomics.domain.event import Topic
-from runomics.store.database import SqliteStore
 
 PROGRAM = Path(__file__).with_name("delivering_server.py")
 STATUSES = ["PENDING", "STARTING", "STOPPING"]
@@ -22,17 +23,21 @@ RUNS_PER_LIFE = 30
 
 def start(database: Path, runs: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", str(PROGRAM), str(database), str(runs)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "error", str(PROGRAM), database_url(database) or str(database), str(runs)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
 
 
+@pytest.mark.usefixtures("database_kind")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_events_survive_a_server_that_is_killed_while_it_delivers(
     tmp_path: Path, receiver: Receiver, seed: int
 ) -> None:
     chance = random.Random(seed)
     database = tmp_path / "database.sqlite"
-    store = SqliteStore(database)
+    store = open_store(database)
     World(store).add_webhook(receiver.url, topics=frozenset({Topic.RUN}))
     store.close()
     receiver.answer = lambda document: 200 if chance.random() < 0.8 else 503

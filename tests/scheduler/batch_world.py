@@ -1,6 +1,6 @@
 """Batches in a directory, worked off by the real steps on a real database. Also a process of its own, to be killed:
 
-python batch_world.py DIRECTORY
+python batch_world.py DIRECTORY [URL]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from databases import open_store, stand_for
 from runomics.domain.workflow import WorkflowStatus
 from runomics.objects.directory import DirectoryObjects
 from runomics.operations.batch_submission import BatchSubmission
@@ -18,7 +19,7 @@ from runomics.operations.caller import Site
 from runomics.scheduler.batches import Batches
 from runomics.store import batches, catalog
 from runomics.store.batches import BatchRow, NewBatch
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import Tx, next_id
 from runomics.store.definitions import Definitions
 from runomics.wire.model import ServiceModel
 from runomics.wire.validate import checker
@@ -37,7 +38,7 @@ class World:
         (directory / "objects" / "bucket").mkdir(parents=True, exist_ok=True)
         self.objects = DirectoryObjects(directory / "objects")
         self.woken: list[tuple[str, int]] = []
-        self.store = SqliteStore(directory / "database.sqlite", on_wake=self.woken.extend)
+        self.store = open_store(directory / "database.sqlite", on_wake=self.woken.extend)
         self.timers: list[tuple[int, int]] = []
         site = Site(
             region="us-east-1",
@@ -135,4 +136,6 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    for url in sys.argv[2:]:
+        stand_for(Path(sys.argv[1]) / "database.sqlite", url)
     main(Path(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from batch_world import ACCOUNT, URI, World
 
+from databases import database_url
 from runomics.domain.run import CancelRequested, RunState, RunStatus, advance
 from runomics.scheduler import batches as batch_steps
 from runomics.scheduler.batch_settings import Closing
@@ -24,7 +26,7 @@ DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, database_kind: str) -> Iterator[World]:
     made = World(tmp_path)
     made.add_workflow()
     yield made
@@ -54,8 +56,10 @@ def check_books(world: World, batch_id: int) -> None:
 
 def killed_when(directory: Path, world: World, condition: Callable[[], bool]) -> None:
     """A process works on the batches until `condition`, and is killed then."""
+    url = database_url(directory / "database.sqlite")
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("batch_world.py")), str(directory)],
+        [sys.executable, str(Path(__file__).with_name("batch_world.py")), str(directory), *([url] if url else [])],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from task_desk import ACCOUNT, GIB, RUN_ID, Clock, Desk, Logs, Storage, name, wait
 
+from databases import open_store
 from runomics.domain.admission import GroupLimits
 from runomics.domain.run import (
     Admitted,
@@ -31,7 +32,7 @@ from runomics.scheduler.steps import RunPolicy, Steps
 from runomics.scheduler.transfer import Exported
 from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
-from runomics.store.database import SqliteStore, Tx, next_id, next_ids
+from runomics.store.database import Store, Tx, next_id, next_ids
 from runomics.store.definitions import Definitions
 from runomics.store.groups import GroupRow, NewGroup
 from runomics.store.runs import NewRun, RunRow
@@ -39,7 +40,7 @@ from runomics.store.runs import NewRun, RunRow
 MINUTE_MS = 60_000
 
 
-def make_group(store: SqliteStore, **limits: int) -> int:
+def make_group(store: Store, **limits: int) -> int:
     def unit(tx: Tx) -> int:
         group_id = next_id(tx, group_rows.KIND)
         group_rows.insert_group(tx, NewGroup(id=group_id, account=ACCOUNT, created_ms=1, **limits))
@@ -48,7 +49,7 @@ def make_group(store: SqliteStore, **limits: int) -> int:
     return store.write(unit)
 
 
-def change_group(store: SqliteStore, group_id: int, **limits: int) -> None:
+def change_group(store: Store, group_id: int, **limits: int) -> None:
     def unit(tx: Tx) -> None:
         group = group_rows.load_group(tx, group_id)
         assert group is not None
@@ -57,13 +58,13 @@ def change_group(store: SqliteStore, group_id: int, **limits: int) -> None:
     store.write(unit)
 
 
-def limits_of(store: SqliteStore, group_id: int) -> GroupLimits:
+def limits_of(store: Store, group_id: int) -> GroupLimits:
     group = store.read(lambda tx: group_rows.load_group(tx, group_id))
     assert isinstance(group, GroupRow)
     return group.limits
 
 
-def make_runs(store: SqliteStore, count: int = 1, **changes: Any) -> list[int]:
+def make_runs(store: Store, count: int = 1, **changes: Any) -> list[int]:
     """PENDING runs, as StartRun makes them."""
     values: dict[str, Any] = {
         "account": ACCOUNT,
@@ -95,13 +96,13 @@ def make_runs(store: SqliteStore, count: int = 1, **changes: Any) -> list[int]:
     return store.write(unit)
 
 
-def run_row(store: SqliteStore, run_id: int) -> RunRow:
+def run_row(store: Store, run_id: int) -> RunRow:
     row = store.read(lambda tx: run_rows.load_run(tx, run_id))
     assert row is not None
     return row
 
 
-def happen(store: SqliteStore, run_id: int, *events: RunEvent, now_ms: int = 1) -> None:
+def happen(store: Store, run_id: int, *events: RunEvent, now_ms: int = 1) -> None:
     """What steps would have made of the run."""
     for event in events:
         row = run_row(store, run_id)
@@ -117,7 +118,7 @@ class House:
     """A scheduler that admits and steps nothing further."""
 
     def __init__(self, directory: Path, *, max_active: int = 100) -> None:
-        self.store = SqliteStore(directory / "database.sqlite")
+        self.store = open_store(directory / "database.sqlite")
         self.limits: list[GroupLimits] = []
         self.woken: list[int] = []
         self.scheduler = Scheduler(
@@ -154,7 +155,7 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path, database_kind: str) -> Iterator[House]:
     made = House(tmp_path)
     yield made
     made.close()
@@ -253,7 +254,7 @@ def test_a_look_at_a_full_group_costs_the_same_however_many_wait_in_it(tmp_path:
     def steps(count: int) -> int:
         directory = tmp_path / str(count)
         directory.mkdir()
-        store = SqliteStore(directory / "database.sqlite")
+        store = open_store(directory / "database.sqlite")
         group_id = make_group(store, max_runs=1)
         make_runs(store, count, run_group_id=group_id, priority=9)
         make_runs(store, 3)

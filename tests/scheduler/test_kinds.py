@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from databases import open_store
 from runomics.domain.share import ShareStatus
 from runomics.scheduler import loop
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler
 from runomics.scheduler.shares import Shares
 from runomics.store import shares
-from runomics.store.database import SqliteStore, Tx, next_id
+from runomics.store.database import Store, Tx, next_id
 
 OWNER, SUBSCRIBER = "123456789012", "210987654321"
 DEADLINE_SECONDS = 10
@@ -27,14 +28,14 @@ class Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "database.sqlite")
+def store(tmp_path: Path, database_kind: str) -> Iterator[Store]:
+    store = open_store(tmp_path / "database.sqlite")
     yield store
     store.close()
 
 
 @pytest.fixture
-def started(store: SqliteStore) -> Iterator[Callable[[dict[str, Kind]], Scheduler]]:
+def started(store: Store) -> Iterator[Callable[[dict[str, Kind]], Scheduler]]:
     """Starts a scheduler that is told of commits, and stops it."""
     running: list[Scheduler] = []
 
@@ -57,7 +58,7 @@ def none(tx: Tx) -> list[int]:
     return []
 
 
-def wake(store: SqliteStore, kind: str, number: int) -> None:
+def wake(store: Store, kind: str, number: int) -> None:
     store.write(lambda tx: tx.wake(kind, number))
 
 
@@ -80,7 +81,7 @@ class Seen:
 
 
 def test_what_the_last_server_left_is_stepped_and_what_a_commit_wakes(
-    store: SqliteStore, started: Callable[[dict[str, Kind]], Scheduler]
+    store: Store, started: Callable[[dict[str, Kind]], Scheduler]
 ) -> None:
     colours, shapes = Seen(), Seen()
     started({"colour": Kind(colours.step, lambda tx: [3, 1]), "shape": Kind(shapes.step, none, Lane.REGISTER)})
@@ -90,9 +91,7 @@ def test_what_the_last_server_left_is_stepped_and_what_a_commit_wakes(
     assert (colours.wait(3)[2], shapes.wait(1)) == (7, [7])
 
 
-def test_a_wake_of_no_known_kind_is_nobodys(
-    store: SqliteStore, started: Callable[[dict[str, Kind]], Scheduler]
-) -> None:
+def test_a_wake_of_no_known_kind_is_nobodys(store: Store, started: Callable[[dict[str, Kind]], Scheduler]) -> None:
     seen = Seen()
     started({"colour": Kind(seen.step, none)})
     wake(store, "taste", 1)
@@ -101,7 +100,7 @@ def test_a_wake_of_no_known_kind_is_nobodys(
 
 
 def test_a_wake_during_a_step_makes_it_be_stepped_once_more_and_never_twice_at_once(
-    store: SqliteStore, started: Callable[[dict[str, Kind]], Scheduler]
+    store: Store, started: Callable[[dict[str, Kind]], Scheduler]
 ) -> None:
     entered, leave, seen = threading.Semaphore(0), threading.Semaphore(0), Seen()
     inside = threading.Lock()
@@ -124,9 +123,7 @@ def test_a_wake_during_a_step_makes_it_be_stepped_once_more_and_never_twice_at_o
     assert seen.wait(3) == [1, 1, 2]
 
 
-def test_a_lane_that_is_busy_holds_up_no_other(
-    store: SqliteStore, started: Callable[[dict[str, Kind]], Scheduler]
-) -> None:
+def test_a_lane_that_is_busy_holds_up_no_other(store: Store, started: Callable[[dict[str, Kind]], Scheduler]) -> None:
     release, quick = threading.Event(), Seen()
 
     def slow(number: int) -> None:
@@ -141,7 +138,7 @@ def test_a_lane_that_is_busy_holds_up_no_other(
 
 
 def test_a_step_that_breaks_down_is_done_again(
-    store: SqliteStore, started: Callable[[dict[str, Kind]], Scheduler], monkeypatch: pytest.MonkeyPatch
+    store: Store, started: Callable[[dict[str, Kind]], Scheduler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "AGAIN_MS", 0)
     seen = Seen()
@@ -157,7 +154,7 @@ def test_a_step_that_breaks_down_is_done_again(
 
 
 def test_a_share_is_moved_by_the_scheduler_of_this_server_or_of_the_next(
-    store: SqliteStore, started: Callable[[dict[str, Kind]], Scheduler]
+    store: Store, started: Callable[[dict[str, Kind]], Scheduler]
 ) -> None:
     moved = Seen()
     steps = Shares(store, now_ms=Clock().now_ms)
