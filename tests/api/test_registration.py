@@ -68,11 +68,11 @@ def test_imports_inside_the_archive_are_followed(box: Box) -> None:
     )
 
 
-def test_what_was_inspected_once_is_not_inspected_again(box: Box) -> None:
-    for _ in range(2):
-        box.registered_workflow()
-    box.registered_workflow(engine="WDL_LENIENT")
-    assert box.engine.asked == [("WDL", "main.wdl")]
+def test_what_was_inspected_once_by_an_engine_is_not_inspected_again(box: Box) -> None:
+    for engine in ("WDL", "WDL_LENIENT"):
+        for _ in range(2):
+            box.registered_workflow(engine=engine)
+    assert box.engine.asked == [("WDL", "main.wdl"), ("WDL_LENIENT", "main.wdl")]
 
 
 def test_two_mains_of_one_archive_have_an_interface_each(box: Box) -> None:

@@ -65,7 +65,7 @@ class Choice:
 
 
 def host_engine(engine: str) -> str:
-    """The engine that runs it: WDL_LENIENT is read and run by the WDL engine."""
+    """The language it is: WDL_LENIENT is WDL, read and run with more coercions."""
     return "WDL" if engine == "WDL_LENIENT" else engine
 
 

@@ -13,6 +13,7 @@ def _is_there() -> str:
 
 _CHECKS: Mapping[str, Callable[[], str]] = {
     "WDL": _is_there,
+    "WDL_LENIENT": _is_there,
     "CWL": _is_there,
     "NEXTFLOW": nextflow.why_not,
 }

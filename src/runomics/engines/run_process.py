@@ -29,6 +29,7 @@ from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
 from runomics.engines.wdl.engine import ENGINE as WDL
 from runomics.sandbox import linux, rights, tree
+from runomics.engines.wdl.leniency import ENGINE as WDL_LENIENT
 
 NO_ROOM_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -50,7 +51,7 @@ class StopRequest:
         self.requested = True
 
 
-ENGINES: Mapping[str, Engine] = {"WDL": WDL, "CWL": CWL}
+ENGINES: Mapping[str, Engine] = {"WDL": WDL, "WDL_LENIENT": WDL_LENIENT, "CWL": CWL, "NEXTFLOW": NEXTFLOW}
 
 
 def warm() -> None:

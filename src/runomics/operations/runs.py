@@ -146,7 +146,7 @@ def new_run(
         configuration_id=context.configuration_id,
         priority=wanted.get("priority"),
         # What is ACTIVE has all three.
-        engine=host_engine(cast("str", definition.engine)),
+        engine=cast("str", definition.engine),
         main=cast("str", definition.main),
         digest=f"sha256:{definition.definition_sha256}",
         definition_sha256=cast("str", definition.definition_sha256),

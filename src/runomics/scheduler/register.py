@@ -275,7 +275,7 @@ class Register:
 
     def _inspect(self, sha256: str, choice: Choice, limits: ArchiveLimits) -> Mapping[str, Any]:
         """What inspection says, as interface.json has it; looked at once for each archive, engine and main."""
-        engine = host_engine(choice.engine)
+        engine = choice.engine
         kept = self._definitions.interface(sha256, engine, choice.main)
         if kept is not None and self._definitions.tree(sha256).is_dir():
             return kept
@@ -301,7 +301,7 @@ def _interface(found: Inspection, engine: str, main: str) -> dict[str, Any]:
 
 def _own_name(found: Mapping[str, Any]) -> str | None:
     """The name that a WDL workflow's parameters may be qualified with, read from the outline (ports.Inspection)."""
-    if found["engine"] != "WDL":
+    if host_engine(found["engine"]) != "WDL":
         return None
     names = dict(reversed(_RUNNABLE.findall(found["message"])))
     return names.get("workflow", names.get("task"))
