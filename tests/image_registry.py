@@ -145,7 +145,7 @@ class Registry:
     login: tuple[str, str] | None = None
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
-    images: int = field(default=0)
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -197,15 +197,15 @@ class Registry:
 
     def push(self, name: str, layers: Sequence[bytes], *, config: Mapping[str, Any] | None = None) -> str:
         """Put an image there as `name` (repository:tag); the digest that the registry gave it."""
-        self.images += 1
-        layout = self.place / f"image-{self.images}"
+        layout = self.place / "image"
         build(layout, layers, config=config)
         digest = self.place / "digest"
         command = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", "--digestfile", str(digest)]
         command += ["--authfile", str(self.auth_file), f"oci:{layout}", f"docker://{self.host}/{name}"]
         subprocess.run(command, check=True, capture_output=True)
         shutil.rmtree(layout)
-        return digest.read_text().strip()
+        self.digests[name] = digest.read_text().strip()
+        return self.digests[name]
 
     def requests(self) -> list[str]:
         """`GET /v2/…` and the like, each request that was answered with 200, in order."""

@@ -23,9 +23,11 @@ from runomics.connections_file import read_connections
 from runomics.data_directory import CannotStart
 from runomics.domain import request_rates
 from runomics.domain.limits import Limits
+from runomics.domain.network import InvalidNetwork, Network, networks_of
 from runomics.domain.repository import Connection, ConnectionsError
 from runomics.domain.roles import Credentials, RolesError
 from runomics.domain.run import RunStatus
+from runomics.isolation import SandboxMissing
 from runomics.key_ring import KeyRing
 from runomics.logs.audit import AuditLog
 from runomics.machinery import Machinery
@@ -39,6 +41,7 @@ from runomics.operations.resource_facts import Read, facts_of
 from runomics.operations.throttle import Authorize, Throttle, throttled
 from runomics.ports import ObjectStore, StorageUnavailable
 from runomics.roles_file import read_roles
+from runomics.scheduler.networks import Networks
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.server_pages import Pages
 from runomics.settings import Settings
@@ -120,6 +123,7 @@ class Service:
             self._socket = bind(*settings.address)
         except OSError as error:
             raise CannotStart(f"{error.strerror}; give --listen another address, or port 0 for a free one") from error
+        self._networks = _networks(settings)
         self._connections = _connections(settings)
         self._secrets = data_directory.load_secrets(data)
         try:
@@ -192,6 +196,7 @@ class Service:
             limits=_limits(self._settings),
             waiting_reason=self._waiting_reason,
             task_waiting_reason=self._task_waiting_reason,
+            network_problem=Networks(self._networks).problem,
         )
         clock = self._clock
 
@@ -312,7 +317,7 @@ class Service:
                 clock=self._clock,
             )
             machinery.begin()
-        except StorageUnavailable as error:
+        except (StorageUnavailable, SandboxMissing) as error:
             print(f"runomics serve: {error}", file=sys.stderr, flush=True)
             os._exit(EXIT_CANNOT_START)
         except Exception:
@@ -356,6 +361,13 @@ def _audit_log(settings: Settings) -> AuditLog | None:
         files=settings.audit_log_files,
         describe=resource_of(settings.region),
     )
+
+
+def _networks(settings: Settings) -> tuple[Network, ...]:
+    try:
+        return networks_of(settings.networks)
+    except InvalidNetwork as error:
+        raise CannotStart(str(error)) from error
 
 
 def _connections(settings: Settings) -> tuple[Connection, ...]:

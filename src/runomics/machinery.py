@@ -14,16 +14,21 @@ from typing import Any
 
 import structlog
 
+from runomics import isolation
 from runomics.domain.event import Webhook
 from runomics.domain.limits import Limits
+from runomics.domain.network import networks_of
 from runomics.domain.repository import Connection
 from runomics.engines.host import ForkedEngineHost
 from runomics.events.outbox import Outbox
+from runomics.images.pulled import ImageLimits, PulledImages
+from runomics.images.skopeo import Skopeo
 from runomics.logs.streams import FileLogs
 from runomics.logs.unfailing import UnfailingLogs
 from runomics.ports import Clock, EventSink
 from runomics.repositories.git import GitRepositories
 from runomics.run_storage import StorageSettings, open_storage, release_shared_mount
+from runomics.runners import bridges
 from runomics.runners.accelerators import open_pool
 from runomics.runners.local import LocalRunner
 from runomics.sandbox import seccomp, volume_path
@@ -35,6 +40,7 @@ from runomics.scheduler.groups import Groups
 from runomics.scheduler.host_guard import HostGuard
 from runomics.scheduler.input_cache import InputCache
 from runomics.scheduler.loop import Kind, Lane, LoopPolicy, Scheduler, runs_left
+from runomics.scheduler.networks import Networks
 from runomics.scheduler.object_access import ObjectAccess
 from runomics.scheduler.ready2run import Ready2Run
 from runomics.scheduler.register import Register
@@ -42,6 +48,7 @@ from runomics.scheduler.repository_source import RepositorySource
 from runomics.scheduler.retention import Retention, RetentionPolicy
 from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
+from runomics.scheduler.task_images import ImagePolicy, TaskImages
 from runomics.scheduler.task_policy import TaskPolicy
 from runomics.scheduler.tasks import Tasks
 from runomics.scheduler.transfer import Transfers
@@ -88,6 +95,7 @@ class Machinery:
         """
         self._store, self._definitions = store, definitions
         self._data = data = settings.data
+        self._requires_sandbox = settings.requires_sandbox
         rootless = os.geteuid() != 0
         memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
         cpus = settings.host_cpus or float(len(os.sched_getaffinity(0)))
@@ -117,6 +125,7 @@ class Machinery:
             cpus=cpus,
             memory_bytes=int(memory_gib * GIB),
             seccomp_program=seccomp_program,
+            container_runtime=settings.container_runtime,
         )
         self._engines = ForkedEngineHost(data=data, inspection_uid=settings.sandbox_uid_base + INSPECTION_SLOT)
         self.transfers = Transfers(
@@ -124,7 +133,20 @@ class Machinery:
             cache=InputCache(data / "cache", access.nothing(), max_bytes=settings.cache_max_bytes),
             open_export=volume_path.resolve_in_volume,
         )
-        accelerators = open_pool(data / "runs")
+        accelerators = open_pool(data)
+        self._images = TaskImages(
+            store=store,
+            images=_image_store(settings),
+            clock=clock,
+            policy=ImagePolicy(
+                region=settings.region,
+                image_map=settings.image_map,
+                strict=settings.strict_images,
+                default=settings.default_image,
+                unknown=settings.unknown_images,
+            ),
+            note=lambda place, text: self._steps.task_note(place, text),
+        )
         self._tasks = Tasks(
             store=store,
             runner=self._runner,
@@ -136,7 +158,6 @@ class Machinery:
                 host_memory_bytes=int(memory_gib * GIB),
                 host_gpus=accelerators.total,
                 oversize=settings.oversize_tasks,
-                unknown_images=settings.unknown_images,
                 retries=settings.task_retries,
                 grace_seconds=settings.grace_seconds,
                 most_of_a_run=settings.task_concurrency,
@@ -144,6 +165,7 @@ class Machinery:
             on_quiet=lambda run_id: self._scheduler.wake(run_id),
             run_note=lambda place, text: self._steps.task_note(place, text),
             accelerators=accelerators,
+            images=self._images,
             look_at=lambda task_id, at_ms: self._scheduler.step_at(WAITING_TASK, task_id, at_ms),
         )
         self._gateway = Gateway(
@@ -159,6 +181,7 @@ class Machinery:
             policy=LoopPolicy(max_active_runs=settings.max_active_runs),
             has_room=self.storage.has_room,
         )
+        networks = Networks(networks_of(settings.networks), bridges.problem)
         self._steps = Steps(
             store=store,
             definitions=definitions,
@@ -183,6 +206,7 @@ class Machinery:
             wake=self._scheduler.wake,
             wake_at=self._scheduler.wake_at,
             on_ended=self._scheduler.run_ended,
+            networks=networks,
         )
         self._host_guard = HostGuard(
             store=store, storage=self.storage, clock=clock, note=self._steps.note, fail=self._steps.fail
@@ -217,7 +241,7 @@ class Machinery:
             clock=clock,
             policy=RetentionPolicy(token_days=settings.token_days, event_days=settings.event_days),
         )
-        self._configurations = Configurations(store)
+        self._configurations = Configurations(store, networks)
         self._groups = Groups(
             store,
             set_limits=self._tasks.set_limits,
@@ -226,7 +250,13 @@ class Machinery:
         )
 
     def begin(self) -> None:
-        """Start threads and launchers, remove what belongs to no live run, and take up what is open."""
+        """Start threads and launchers, remove what belongs to no live run, and take up what is open.
+
+        Raises:
+            SandboxMissing: the settings require a layer of isolation that does not work here. Nothing was begun.
+        """
+        if self._requires_sandbox:
+            isolation.require(self.storage.caps, self._runner.probe())
         self._engines.open()
         self._runner.begin()
         self._sweep()
@@ -334,12 +364,13 @@ def _none_left(tx: Tx) -> Sequence[int]:
 
 
 def _image_store(settings: Settings) -> PulledImages:
+    directory = settings.image_directory or settings.data / "images"
     return PulledImages(
         directory,
         Skopeo(
             directory,
             auth_file=settings.registry_auth_file,
-            insecure_registries=settings.insecure_registry_names,
+            insecure_registries=[name.strip() for name in settings.insecure_registries.split(",")],
             pull_seconds=settings.image_pull_seconds,
         ),
         limits=ImageLimits(

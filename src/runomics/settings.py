@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -24,7 +24,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from runomics.domain.image import CONVENTIONAL_IMAGE_MAP
+
 PREFIX = "RUNOMICS_"
+TABLES = frozenset({"image_map", "networks"})
+"""Settings that are tables of `runomics.toml`: no flag and no variable holds them."""
+
 FOREIGN_VARIABLES = ("RUNOMICS_TEST_",)
 """Variables with our prefix that belong to the test suite, not to the service."""
 
@@ -34,6 +39,9 @@ LISTEN = re.compile(r"^(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1
 DATABASE_SCHEMES = ("postgresql://", "postgres://")
 SECRETS = ("database", "s3_secret_access_key")
 """Settings whose value is never shown."""
+
+
+NETWORK_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 
 class SettingsError(Exception):
@@ -52,6 +60,20 @@ def default_data() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/runomics")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "runomics"
+
+
+class NetworkTable(BaseModel):
+    """One table of `networks`, as it is written (domain.network.Network says what each member means)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["host", "bridge"]
+    allow: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    subnet: str | None = None
+    accounts: tuple[str, ...] = ()
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
 
 
 class Settings(BaseSettings):
@@ -196,6 +218,47 @@ class Settings(BaseSettings):
         "fail",
         description="A container image that cannot be had: `fail` the task, or run it on the `host`'s own tools, sandboxed.",
     )
+    strict_images: bool = Field(
+        False, description="Accept only images of private Amazon ECR registries, as HealthOmics does."
+    )
+    default_image: str | None = Field(
+        None, description="Image of tasks that name none. Without it they run on the `host`'s own tools, sandboxed."
+    )
+    image_map: Mapping[str, str] = Field(
+        default_factory=lambda: dict(CONVENTIONAL_IMAGE_MAP),
+        description="Where images are really pulled from, in `runomics.toml` alone, as a table `[image_map]` of beginnings of names: "
+        '`"quay/" = "quay.io/"` is about any ECR registry, `"registry.example.org/" = …` about that one. Default: the prefixes that '
+        "AWS uses for pull-through caches (`quay/`, `ecr-public/`, `docker-hub/`, …) and the registries behind them.",
+    )
+    registry_auth_file: Path | None = Field(
+        None,
+        description="File of logins to registries, as `podman login --authfile` and docker's config.json have it. Default: what skopeo "
+        "finds for the server's user.",
+    )
+    insecure_registries: str = Field(
+        "",
+        description="Registries that are spoken to without TLS, or without checking their certificate: HOST:PORT, commas between.",
+    )
+    container_runtime: Literal["auto", "bwrap", "crun"] = Field(
+        "auto",
+        description="What tasks in images run in: `bwrap`, `crun` (root only), or `auto`, which is crun for images with a user of their "
+        "own where it is installed, and bwrap for all others.",
+    )
+    image_directory: Path | None = Field(
+        None, description="Where pulled images are kept. Default: `data`/images; it must be a file system with xattrs."
+    )
+    image_max_bytes: int = Field(
+        100 * 1024**3,
+        ge=0,
+        description="Bytes of images kept; over that, those unused for `image_days` go, oldest first.",
+    )
+    image_days: float = Field(
+        7.0, ge=0, description="Days that an image is kept after its last use, whatever `image_max_bytes`."
+    )
+    max_image_gib: float = Field(
+        45.0, gt=0, description="GiB that an image may unpack to; a task with a larger one fails."
+    )
+    image_pull_seconds: float = Field(3600.0, gt=0, description="Seconds that one try to pull an image may take.")
     task_concurrency: int = Field(500, ge=1, description="Tasks one run may have open at once.")
     task_retries: int = Field(
         2, ge=0, le=10, description="Times a task is tried again after a loss that is not its own fault."
@@ -203,6 +266,17 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(2.0, ge=0, description="Seconds between asking a task to end and killing it.")
     log_max_bytes_per_task: int = Field(
         256 * 1024**2, ge=4096, description="Bytes of output kept for one task; the rest is cut with a note."
+    )
+    require_sandbox: bool | None = Field(
+        None,
+        description="Run nothing where a layer of isolation is missing (namespaces, the filter of system calls, cgroups, run storage "
+        "with hard limits): the server says which and the cure, and does not start. Default: true unless `listen` is loopback.",
+    )
+    networks: Mapping[str, NetworkTable] = Field(
+        default_factory=dict,
+        description="Networks for runs with networkingMode VPC, in `runomics.toml` alone, as tables `[networks.NAME]`: "
+        "`mode` (`host`, or `bridge` with what it reaches: `allow`, `dns`, `subnet`), `accounts`, and the `subnet_ids` and "
+        "`security_group_ids` of the configurations that mean it. The page on networks explains them.",
     )
     sandbox_uid_base: int = Field(
         1_879_100_000,
@@ -236,6 +310,11 @@ class Settings(BaseSettings):
             raise ValueError("must be a URL that begins with postgresql://")
         return database
 
+    @field_validator("registry_auth_file", "image_directory")
+    @classmethod
+    def _image_paths(cls, path: Path | None) -> Path | None:
+        return cls._absolute(path)
+
     @field_validator("listen")
     @classmethod
     def _address(cls, listen: str) -> str:
@@ -254,6 +333,22 @@ class Settings(BaseSettings):
     def database_url(self) -> str | None:
         """`database` in clear, for the store alone."""
         return None if self.database is None else self.database.get_secret_value()
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, networks: Mapping[str, NetworkTable]) -> Mapping[str, NetworkTable]:
+        for name in networks:
+            if not NETWORK_NAME.match(name):
+                raise ValueError(f"{name!r} is no name for a network: letters, digits, dots, dashes and underscores")
+        return networks
+
+    @property
+    def requires_sandbox(self) -> bool:
+        """`require_sandbox`, or whether somebody else than this host's users can reach the server."""
+        if self.require_sandbox is not None:
+            return self.require_sandbox
+        host = self.address.host
+        return not (host in ("localhost", "::1") or host.startswith("127."))
 
     @property
     def address(self) -> Address:
@@ -308,6 +403,8 @@ def type_text(field: FieldInfo) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     plain = [part for part in get_args(annotation) if part is not type(None)] or [annotation]
+    if get_origin(annotation) is Mapping:
+        return "tables"
     words: dict[Any, str] = {int: "integer", float: "number", bool: "true or false", Path: "path", SecretStr: "secret"}
     return words.get(plain[0], "text")
 
@@ -324,13 +421,15 @@ def parse_flags(arguments: Sequence[str], program: str = "runomics serve") -> Se
         allow_abbrev=False,
     )
     for name, field in Settings.model_fields.items():
+        if name in TABLES:
+            continue
         text = (field.description or "").replace("%", "%%").replace("`", "")
         parser.add_argument(flag_of(name), dest=name, metavar=name.split("_")[-1].upper(), help=text)
     return load(vars(parser.parse_args(arguments)))
 
 
 def _refuse_unknown_variables() -> None:
-    known = {variable_of(name) for name in Settings.model_fields}
+    known = {variable_of(name) for name in Settings.model_fields if name not in TABLES}
     for variable in os.environ:
         if not variable.startswith(PREFIX) or variable.startswith(FOREIGN_VARIABLES) or variable in known:
             continue
@@ -344,6 +443,8 @@ def _explain(problem: Any, given: Mapping[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not name:
         return message
+    if name in TABLES:
+        return f"{'.'.join(str(part) for part in problem['loc'])} in runomics.toml: {message}"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Settings.model_fields, 1)
         return f"{name} in runomics.toml is no setting" + (f"; did you mean {near[0]}?" if near else "")

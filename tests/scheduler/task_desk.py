@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runomics.domain.image import ImageUnavailable, Reference
 from runomics.domain.task import Reason
-from runomics.ports import Pool, StorageType, TaskCapacity, TaskEnd, Usage, Volume
+from runomics.ports import Image, Pool, StorageType, TaskCapacity, TaskEnd, Usage, Volume
 from runomics.runners.accelerators import GpuPool
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import RunPlace
+from runomics.scheduler.task_images import ImagePolicy, TaskImages
 from runomics.scheduler.task_policy import TaskPolicy
 from runomics.scheduler.tasks import Tasks
 from runomics.store import tasks as task_rows
@@ -106,6 +108,37 @@ class Storage:
         return Pool(1, 1, 0)
 
 
+class Images:
+    """A registry without a network: names that have a digest are known, and images are here once the test says so."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, str] = {}
+        self.here: dict[str, Image] = {}
+        self.asked: list[str] = []
+        self.may_come = threading.Event()
+
+    def resolve(self, reference: Reference) -> str:
+        self.asked.append(str(reference))
+        if str(reference) not in self.digests:
+            raise ImageUnavailable("MISSING", f"Image {reference} was not found in its registry.")
+        return self.digests[str(reference)]
+
+    def find(self, digest: str) -> Image | None:
+        return self.here.get(digest)
+
+    def pull(self, reference: Reference, digest: str, say: Callable[[str], None]) -> Image:
+        say(f"Pulling {reference}.")
+        assert self.may_come.wait(10)
+        image = Image(digest, (Path("/layers/upper"), Path("/layers/lower")), {"PATH": "/opt"}, "alice", 1)
+        return self.here.setdefault(digest, image)
+
+    def collect(self, keep: frozenset[str]) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        self.may_come.set()
+
+
 class Logs:
     """Keeps no lines."""
 
@@ -131,6 +164,7 @@ class Desk:
     def __init__(self, directory: Path) -> None:
         self.store = SqliteStore(directory / "database.sqlite")
         self.runner, self.storage, self.clock = Runner(), Storage(), Clock()
+        self.images = Images()
         self.told: list[tuple[str, int, str]] = []
         self.quiet = threading.Condition()
         self.notes: list[str] = []
@@ -151,7 +185,7 @@ class Desk:
         )
         self.tasks = self.new_tasks()
 
-    def new_tasks(self, **policy: Any) -> Tasks:
+    def new_tasks(self, image_policy: Mapping[str, Any] | None = None, **policy: Any) -> Tasks:
         """As a server that has just started has them."""
         tasks = Tasks(
             store=self.store,
@@ -162,6 +196,13 @@ class Desk:
             policy=replace(TaskPolicy(host_cpus=2, host_memory_bytes=4 * GIB), **policy),
             on_quiet=self._on_quiet,
             run_note=lambda place, text: self.notes.append(text),
+            images=TaskImages(
+                store=self.store,
+                images=self.images,
+                clock=self.clock,
+                policy=ImagePolicy("us-east-1", **(image_policy or {})),
+                note=lambda place, text: self.notes.append(text),
+            ),
             accelerators=self.accelerators,
             look_at=lambda task_id, at_ms: self.looks.append((task_id, at_ms)),
         )

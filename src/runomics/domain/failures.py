@@ -69,6 +69,7 @@ def of_task(
         return Failure(code or "INVALID_TASK_RESOURCE_VALUE", _shortened(f"{who} cannot be placed. {message}"))
     if reason in (Reason.RUNTIME, Reason.LOST):
         return Failure("SERVICE_ERROR", _shortened(f"{who} was lost by the service. {message}"))
+    said = f" The last it said: {message}" if message else ""
     return Failure(
         "RUN_TASK_FAILED",
         _shortened(f"{who} ended with exit code {exit_code}. Its log stream has what it printed.{said}"),

@@ -82,6 +82,10 @@ class ContainerProcess:
                 image_root.mount(spec, image)
                 user = _user(spec, image)
             self._is_crun = image is not None and _wants_crun(spec, user)
+            if user.uid:
+                # In bubblewrap's namespace of one id, that user is whoever runs it.
+                uid, gid = (user.uid, user.gid) if self._is_crun else (os.geteuid(), os.getegid())
+                image_user.own_directory(root, os.path.relpath(spec.cwd, containers.WORKFLOW), uid, gid)
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
             descriptors = Descriptors(
@@ -100,8 +104,6 @@ class ContainerProcess:
                 files = crun.Files(directory, image, etc)
                 linux.mount(f"/proc/self/fd/{descriptors.tmp}", f"{image}/{containers.TMP}", None, linux.MS_BIND, None)
                 crun.hide_cgroups()
-                if user.uid:
-                    crun.take_directory(root, spec, user)
                 self._content = crun.configuration(spec, files, user)
                 command = [str(spec.crun), *crun.arguments(spec, files, options)]
                 inherited = [options]

@@ -59,16 +59,6 @@ def hide_cgroups() -> None:
     os.makedirs(f"{SYS}/fs/cgroup")
 
 
-def take_directory(root: int, spec: Spec, user: User) -> None:
-    """Give the task's working directory to its user. `root` is a descriptor of the run's volume."""
-    path = os.path.relpath(spec.cwd, containers.WORKFLOW)
-    descriptor = linux.open_beneath(root, path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fchown(descriptor, user.uid, user.gid)
-    finally:
-        os.close(descriptor)
-
-
 def configuration(spec: Spec, files: Files, user: User) -> bytes:
     """config.json. The task's /tmp is mounted in the root already."""
     capabilities = [] if user.uid else [f"CAP_{name}" for name in containers.capabilities(spec)]

@@ -51,6 +51,15 @@ def find(root: str, text: str) -> User:
     return User(uid, gid, more, None if line is None else line[5] or None)
 
 
+def own_directory(volume: int, path: str, uid: int, gid: int) -> None:
+    """Give the directory `path`, relative to the run's volume, to these ids of the host, that the task may write there."""
+    descriptor = linux.open_beneath(volume, path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
+
+
 def _lines(top: int, path: str, least: int) -> list[list[str]]:
     """The fields of each line that has enough of them; links lead as they do for the task."""
     try:

@@ -228,6 +228,10 @@ def _extra(wanted: StartRunRequest, definition: Definition, context: RunContext)
     if host_engine(definition.engine or "") != "NEXTFLOW":
         extra.pop("engineSettings", None)
     extra |= context.extra
+    if "containerRegistryMap" in definition.extra:
+        # The workflow may be gone by the time a task names an image.
+        registry_map = orjson.loads(definition.extra).get("containerRegistryMap")
+        extra |= {} if registry_map is None else {"containerRegistryMap": registry_map}
     return orjson.dumps(extra).decode() if extra else "{}"
 
 
@@ -268,6 +272,7 @@ def get_run(tx: Tx, caller: Caller, request: GetRunRequestTypeDef) -> dict[str, 
     }
     if row.extra != "{}":
         answer.update(orjson.loads(row.extra))
+        answer.pop("containerRegistryMap", None)
     if row.name is not None:
         answer["name"] = row.name
     if row.source_run_id is not None:

@@ -24,7 +24,7 @@ import structlog
 from runomics.ports import Finding, TaskCapacity
 from runomics.runners import attempt_files, attempt_memory, bridges
 from runomics.runners.node_archive import write_archive
-from runomics.runners.node_command import ask_node, find_bwrap, node_command
+from runomics.runners.node_command import ask_node, find_bwrap, find_crun, node_command
 from runomics.runners.supervision import OnEnd, OnRunning, Supervision, send_signal
 
 log = structlog.get_logger()
@@ -64,6 +64,7 @@ class LocalRunner:
         bwrap: Path | None = None,
         python: Path | None = None,
         host_paths: Sequence[Path] = (),
+        container_runtime: str = "auto",
     ) -> None:
         """What is not given is found: all CPUs, all memory but 2 GiB, the wheel's bubblewrap, this interpreter.
 
@@ -79,6 +80,8 @@ class LocalRunner:
         self._bwrap = bwrap or find_bwrap()
         self._python = python or Path(sys.executable)
         self._host_paths = host_paths
+        self._container_runtime = container_runtime
+        self._crun = find_crun() if container_runtime != "bwrap" else None
         self._choice: dict[str, str] | None = None
         self._choosing = threading.Lock()
         self._supervision: Supervision | None = None
@@ -129,6 +132,8 @@ class LocalRunner:
             "seccomp": None if self._seccomp_program is None else str(self._seccomp_program),
             "host_etc": str(self._data / HOST_ETC),
             "host_paths": [str(path) for path in self._host_paths],
+            "runtime": self._container_runtime,
+            "crun": self._crun,
         }
         attempt_files.write_spec(task_directory, {**DEFAULTS, **own, **spec})
 

@@ -1,9 +1,11 @@
-"""Runs commands of the packed node folder for the server, and finds what they need: the interpreter's options, bubblewrap."""
+"""Runs commands of the packed node folder for the server, and finds what they need: the interpreter's options, bubblewrap, crun."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,13 @@ def ask_node(command: list[str], timeout_seconds: float) -> Any:
             f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
         )
     return json.loads(done.stdout)
+
+
+def find_crun() -> str | None:
+    """The host's crun; None where there is none, and for a plain user, who may not mount what it needs."""
+    if os.geteuid() != 0:
+        return None
+    return shutil.which("crun", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
 
 
 def find_bwrap() -> Path:

@@ -701,6 +701,7 @@ class Steps:
             environment=self._environment(run),
             keeps_logs=run.log_level != "OFF",
             group=None if group is None else group.limits,
+            registry_map=None if run.extra == "{}" else orjson.loads(run.extra).get("containerRegistryMap"),
         )
 
     def _plan(self, run: RunRow, place: RunPlace) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from runomics.domain.profile import Profile
 from runomics.domain.task import Reason
 from runomics.ports import TaskEnd
 from runomics.scheduler.submission import Submission, beneath
+from runomics.scheduler.task_image import TaskImage
 from runomics.store.tasks import TaskRow
 
 
@@ -37,6 +38,7 @@ class RunPlace:
     environment: Mapping[str, str]
     keeps_logs: bool
     group: GroupLimits | None = None
+    registry_map: Mapping[str, Any] | None = None
     network: Network | None = None
 
     @property
@@ -73,6 +75,8 @@ class Attempt:
     memory_bytes: int
     since_ms: int
     profile: Profile = field(default_factory=Profile)
+    image: TaskImage | None = None
+    awaits_image: bool = False
     status_is_running: bool = False
     holds_room: bool = False
     end: TaskEnd | None = None

@@ -14,13 +14,12 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """`host_*`: what tasks may use at once; `oversize`: clamp, fail; `unknown_images`: fail, host; `most_of_a_run`: started at once."""
+    """`host_*`: what tasks may use at once; `oversize`: clamp, fail; `most_of_a_run`: started at once."""
 
     host_cpus: float
     host_memory_bytes: int
     host_gpus: int = 0
     oversize: str = "clamp"
-    unknown_images: str = "fail"
     retries: int = 2
     grace_seconds: float = 2.0
     most_of_a_run: int | None = None
@@ -73,13 +72,6 @@ class TaskPolicy:
             said = " ".join(dict.fromkeys(why.message for why in found))
             return TaskEnd(
                 Reason.REFUSED, None, f"None of its {len(whys)} fallback profiles can be had. {said}", EXHAUSTED
-            )
-        if submission.image is not None and self.unknown_images != "host":
-            return TaskEnd(
-                Reason.IMAGE,
-                None,
-                f"The image {submission.image} cannot be had: this server runs tasks on its own root. "
-                "Set unknown_images to host to run such tasks there.",
             )
         return None
 

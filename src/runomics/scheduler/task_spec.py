@@ -24,6 +24,7 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
     place, row, submission = attempt.place, attempt.row, attempt.submission
     if submission is None:
         raise OSError("the engine has not sent its submission again")
+    image = attempt.image
     task_arn = place.environment["AWS_WORKFLOW_RUN"].rsplit(":", 1)[0] + f":task/{row.id}"
     return {
         "run_uuid": place.run_uuid,
@@ -36,6 +37,7 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "stdout": None if submission.stdout is None else beneath(submission.stdout),
         "stderr": None if submission.stderr is None else beneath(submission.stderr),
         "env": {
+            **({} if image is None else image.environment),
             **{name: value for name, value in submission.env.items() if not name.startswith(OWN_PREFIX)},
             **place.environment,
             "AWS_WORKFLOW_TASK": task_arn,
@@ -47,7 +49,8 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "inputs": str(place.run_directory / "inputs"),
         "definition": str(place.definition),
         "scratch": f".scratch/{row.id}.{row.try_}",
-        "rootfs": None,
+        "rootfs": None if image is None or not image.layers else [str(layer) for layer in image.layers],
+        "user": "" if image is None else image.user,
         "rootless": place.rootless,
         "network": place.network is not None,
         "bridge": _bridge(place),

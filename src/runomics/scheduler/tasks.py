@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import structlog
 
 from runomics.domain import failures
 from runomics.domain.admission import GroupLimits, Room
+from runomics.domain.image import ImageUnavailable
 from runomics.domain.profile import Profile
 from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
@@ -25,6 +27,8 @@ from runomics.scheduler import task_attempt, task_policy, task_spec
 from runomics.domain.usage import task_usage
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import Attempt, OpenRun, RunPlace
+from runomics.scheduler.task_image import TaskImage
+from runomics.scheduler.task_images import TaskImages
 from runomics.scheduler.task_lines import TaskLines
 from runomics.scheduler.task_moves import TaskMoves
 from runomics.scheduler.task_policy import GIB, TaskPolicy
@@ -58,6 +62,7 @@ class Tasks:
         on_quiet: Callable[[int], None],
         run_note: Callable[[RunPlace, str], None],
         accelerators: Accelerators,
+        images: TaskImages,
         look_at: Callable[[int, int], None],
     ) -> None:
         """`look_at(task id, UTC epoch ms)` has `waited` called at that time."""
@@ -69,6 +74,7 @@ class Tasks:
         self._on_quiet = on_quiet
         self._run_note = run_note
         self._accelerators = accelerators
+        self._images = images
         self._look_at = look_at
         self._moves = TaskMoves(store=store, clock=clock, on_written=on_quiet)
         self._move = self._moves.move
@@ -92,6 +98,7 @@ class Tasks:
         with self._lock:
             self._closed = True
         self._closing.set()
+        self._images.close()
         self._settlers.shutdown(wait=True, cancel_futures=False)
         self._moves.close()
 
@@ -138,6 +145,7 @@ class Tasks:
             queued = self._lines.of_run(run_id, None if group is None else group.group_id)
             for attempt in queued:
                 self._lines.leave(attempt)
+            queued += [attempt for attempt in run.attempts.values() if attempt.awaits_image]
             started = [attempt for attempt in run.attempts.values() if attempt.end is None and attempt.holds_room]
         for attempt in queued:
             self._ended(attempt, TaskEnd(Reason.CANCELLED, None, "The run was stopped."))
@@ -166,6 +174,7 @@ class Tasks:
                 return
             for attempt in run.attempts.values():
                 self._by_directory.pop(attempt.directory, None)
+            self._images.forget(run_id)
             group = run.place.group
             if group is not None and not any(other.is_in(group.group_id) for other in self._runs.values()):
                 self._lines.forget(group.group_id)
@@ -196,6 +205,8 @@ class Tasks:
         with self._lock:
             run = self._runs.get(row.run_id)
             found = None if run is None else run.attempts.get((row.key, row.attempt))
+            if found is not None and found.row.id == row.id and found.awaits_image:
+                return f"Waiting for its image {row.image}."
             if found is None or found.row.id != row.id or not self._lines.has(found):
                 return None
             group = self._lines.missing(found)
@@ -239,7 +250,7 @@ class Tasks:
             found = None if run is None else run.attempts.get((key, attempt))
             if found is None or found.end is not None:
                 return
-            is_waiting = self._lines.leave(found)
+            is_waiting = self._lines.leave(found) or found.awaits_image
         if is_waiting:
             self._ended(found, TaskEnd(Reason.CANCELLED, None, "Cancelled by the engine."))
             return
@@ -281,8 +292,36 @@ class Tasks:
         if refusal is not None:
             self._ended(attempt, refusal)
             return
-        if profile is not submission.profiles[0]:
+        if profile != submission.profiles[0]:
             self._note(attempt, f"runs with {profile.text}: the profiles before it cannot be had on this server.")
+        self._get_image(attempt, submission)
+
+    def _get_image(self, attempt: Attempt, submission: Submission) -> None:
+        """Let it wait for its image, if it has one and that is not here, and stand then."""
+        name = self._images.name_of(submission.image)
+        if name is None:
+            self._stand(attempt)
+            return
+        with self._lock:
+            attempt.awaits_image = not attempt.run.stopping
+        found = self._images.want(attempt.place, name, partial(self._image_came, attempt))
+        if found is not None:
+            self._image_found(attempt, found)
+
+    def _image_came(self, attempt: Attempt, found: TaskImage | ImageUnavailable) -> None:
+        """On a thread that pulls."""
+        self._image_found(attempt, found)
+        self._admit()
+
+    def _image_found(self, attempt: Attempt, found: TaskImage | ImageUnavailable) -> None:
+        with self._lock:
+            attempt.awaits_image = False
+            if attempt.end is not None:
+                return
+        if isinstance(found, ImageUnavailable):
+            self._ended(attempt, TaskEnd(Reason.IMAGE, None, str(found), found.failure_reason))
+            return
+        attempt.image = found
         self._stand(attempt)
 
     def _stand(self, attempt: Attempt) -> None:
@@ -371,7 +410,8 @@ class Tasks:
 
     def _start(self, attempt: Attempt) -> None:
         if attempt.row.status is TaskStatus.PENDING:
-            attempt.row = self._move(attempt.row, TaskEvent.ADMITTED)
+            shown_image = {} if attempt.image is None else attempt.image.columns
+            attempt.row = self._move(attempt.row, TaskEvent.ADMITTED, **shown_image)
         try:
             spec = task_spec.spec_of(attempt, grace_seconds=self._policy.grace_seconds)
             if attempt.row.gpus:
@@ -443,6 +483,8 @@ class Tasks:
             attempt = self._by_directory.get(directory)
         if attempt is None:
             return
+        if end.reason is Reason.IMAGE:
+            end = replace(end, message=f"Image {attempt.row.image}: {end.message}")
         self._ended(attempt, end)
         self._admit()
 

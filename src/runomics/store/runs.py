@@ -367,6 +367,7 @@ def delete_run(tx: Tx, run: RunRow, *, now_ms: int) -> bool:
     if SQL.delete_tasks_of_run(tx, run_id=run.id, limit=TASKS_PER_DELETE) == TASKS_PER_DELETE:
         tx.wake("run", run.id)
         return False
+    SQL.delete_images_of_run(tx, run_id=run.id)
     SQL.delete_run(tx, id=run.id)
     if run.batch_id is not None:
         tx.wake("run-batch", run.batch_id)

@@ -62,5 +62,8 @@ where id = :id and revision = :revision and status = :status and delete_wished_m
 -- name: delete_tasks_of_run(run_id, limit)!
 delete from task where id in (select id from task where run_id = :run_id order by id limit :limit);
 
+-- name: delete_images_of_run(run_id)!
+delete from image where run_id = :run_id;
+
 -- name: delete_run(id)!
 delete from run where id = :id;

@@ -1,0 +1,12 @@
+-- name: insert_image(account, run_id, name, image, location, digest, resolved_ms)!
+insert into image (account, run_id, name, image, location, digest, resolved_ms)
+values (:account, :run_id, :name, :image, :location, :digest, :resolved_ms)
+on conflict (run_id, name) do nothing;
+
+-- name: find_image(run_id, name)^
+select {image} from image where run_id = :run_id and name = :name;
+
+-- name: digests_of_active_runs()
+select distinct image.digest from run
+join image on image.run_id = run.id
+where run.status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
