@@ -16,6 +16,7 @@ import structlog
 
 from runomics import isolation
 from runomics.domain.event import Webhook
+from runomics.domain.image import CONVENTIONAL_IMAGE_MAP
 from runomics.domain.limits import Limits
 from runomics.domain.network import networks_of
 from runomics.domain.repository import Connection
@@ -140,7 +141,7 @@ class Machinery:
             clock=clock,
             policy=ImagePolicy(
                 region=settings.region,
-                image_map=settings.image_map,
+                image_map={**CONVENTIONAL_IMAGE_MAP, **settings.image_map},
                 strict=settings.strict_images,
                 default=settings.default_image,
                 unknown=settings.unknown_images,

@@ -24,8 +24,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from runomics.domain.image import CONVENTIONAL_IMAGE_MAP
-
 PREFIX = "RUNOMICS_"
 TABLES = frozenset({"image_map", "networks"})
 """Settings that are tables of `runomics.toml`: no flag and no variable holds them."""
@@ -225,10 +223,11 @@ class Settings(BaseSettings):
         None, description="Image of tasks that name none. Without it they run on the `host`'s own tools, sandboxed."
     )
     image_map: Mapping[str, str] = Field(
-        default_factory=lambda: dict(CONVENTIONAL_IMAGE_MAP),
+        default_factory=dict,
         description="Where images are really pulled from, in `runomics.toml` alone, as a table `[image_map]` of beginnings of names: "
-        '`"quay/" = "quay.io/"` is about any ECR registry, `"registry.example.org/" = …` about that one. Default: the prefixes that '
-        "AWS uses for pull-through caches (`quay/`, `ecr-public/`, `docker-hub/`, …) and the registries behind them.",
+        '`"team/" = "localhost:5000/"` is about any ECR registry, `"registry.example.org/" = …` about that one. The prefixes that AWS uses '
+        'for pull-through caches (`quay/`, `ecr-public/`, `docker-hub/`, …) lead to the registries behind them; `"quay/" = ""` '
+        "leaves one as it is.",
     )
     registry_auth_file: Path | None = Field(
         None,

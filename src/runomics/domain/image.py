@@ -205,15 +205,14 @@ def _by_operator(reference: Reference, image_map: Mapping[str, str]) -> Referenc
     """Where the operator's map says to pull from: the longest key that the name begins with.
 
     A key may have `*` in its registry. A key without a registry (its first part has no dot and no colon) is about any ECR registry.
+    An empty target leaves the name as it is.
     """
     best: tuple[int, str] | None = None
     for key, target in image_map.items():
         rest = _rest_behind(key, reference)
         if rest is not None and (best is None or len(key) > best[0]):
-            best = (len(key), target + rest)
-    if best is None:
-        return reference
-    return parse(best[1])
+            best = (len(key), target + rest if target else "")
+    return parse(best[1]) if best is not None and best[1] else reference
 
 
 def _rest_behind(key: str, reference: Reference) -> str | None:
