@@ -59,7 +59,7 @@ from runomics.web.exports import Exports
 from runomics.web.management import Management, folders_below
 from runomics.web.operator import Operator
 from runomics.wire.asgi import Edge, Handler, MustNotWait
-from runomics.wire.errors import ApiError, ThrottlingException
+from runomics.wire.errors import ApiError, InternalServerException, ThrottlingException
 from runomics.wire.model import ServiceModel
 from runomics.wire.server import HttpServer, bind, settle
 from runomics.wire.signing import AccessKey
@@ -398,6 +398,10 @@ def _with_rates(settings: Settings, authorize: Authorize) -> Authorize:
 def _translate(error: Exception) -> ApiError | None:
     if isinstance(error, Overloaded):
         return ThrottlingException("Rate exceeded")
+    if isinstance(error, DatabaseUnavailable):
+        # AWS's clients try a 500 again by themselves, with the same request token.
+        log.error("api.database_unavailable", error=str(error))
+        return InternalServerException("The database of this server is not available; nothing was done. Try again.")
     return None
 
 

@@ -41,7 +41,8 @@ def find_bucket(tx: Tx, bucket: str) -> BucketRow | None:
 
 def list_buckets(tx: Tx) -> list[BucketRow]:
     """All that have an owner, by name."""
-    return [BucketRow(*row) for row in SQL.list_buckets(tx)]
+    # By bytes, whatever order the database has for texts.
+    return sorted((BucketRow(*row) for row in SQL.list_buckets(tx)), key=lambda row: row.bucket)
 
 
 def open_bucket(tx: Tx, bucket: str, account: str, now_ms: int) -> None:
@@ -57,6 +58,6 @@ def is_open_to(tx: Tx, bucket: str, account: str) -> bool:
 def list_readers(tx: Tx) -> dict[str, list[str]]:
     """Bucket → the accounts that may read it beside its owner."""
     readers: dict[str, list[str]] = {}
-    for bucket, account in SQL.list_readers(tx):
+    for bucket, account in sorted(SQL.list_readers(tx)):
         readers.setdefault(bucket, []).append(account)
     return readers

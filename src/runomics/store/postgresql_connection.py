@@ -79,7 +79,7 @@ class PostgresqlConnection:
             psycopg.Error: the statement, or the connection, failed.
         """
         if values is None:
-            return self._cursor.execute(text.encode())
+            return self._cursor.execute(text.encode(), prepare=False)
         query, names = numbered(text)
         return self._cursor.execute(query, [values[name] for name in names])
 
@@ -97,13 +97,13 @@ class PostgresqlConnection:
         """
         if self._raw.info.transaction_status is not TransactionStatus.INTRANS:
             raise RuntimeError("a unit ended the transaction it was given, or went on after an error; units do neither")
-        self._cursor.execute(b"commit")
+        self._cursor.execute(b"commit", prepare=False)
 
     def roll_back(self) -> None:
         """End what was begun, if anything was and the connection still lives."""
         with contextlib.suppress(psycopg.Error):
             if self._raw.info.transaction_status is not TransactionStatus.IDLE:
-                self._cursor.execute(b"rollback")
+                self._cursor.execute(b"rollback", prepare=False)
 
     @property
     def is_usable(self) -> bool:

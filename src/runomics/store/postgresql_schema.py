@@ -72,7 +72,9 @@ def _make_sequences(connection: PostgresqlConnection) -> None:
 
 
 def _version(connection: PostgresqlConnection) -> int:
-    if connection.execute("select to_regclass('schema_version')").fetchone()[0] is None:
+    # Not by to_regclass: while this process waited for the lock, its memory of what is not there grew old.
+    there = "select 1 from pg_tables where tablename = 'schema_version' and schemaname = any (current_schemas(false))"
+    if connection.execute(there).fetchone() is None:
         return 0
     version: int = connection.execute("select version from schema_version").fetchone()[0]
     return version

@@ -260,7 +260,9 @@ _ROUTES: tuple[tuple[str, str, Callable[..., dict[str, Any]], tuple[str, ...]], 
 
 
 def _texts(document: Mapping[str, Any], members: tuple[str, ...]) -> dict[str, str]:
-    wrong = sorted(name for name, value in document.items() if name not in members or not isinstance(value, str))
+    wrong = sorted(
+        name for name, value in document.items() if name not in members or not isinstance(value, str) or "\0" in value
+    )
     if wrong:
         raise Refused(f"{', '.join(wrong)[:128]}: not a text that is known here")
     return {name: value for name, value in document.items() if value}
