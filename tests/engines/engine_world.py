@@ -54,6 +54,8 @@ class StandInServer:
         self.run = run
         self.tasks: dict[tuple[str, int], Task] = {}
         self.staged: list[str] = []
+        self.listed: list[str] = []
+        self.notes: dict[int, str] = {}
         self.hellos: list[dict[str, Any]] = []
         self.objects: dict[str, bytes] = {}
         self.decide: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda submit: None
@@ -145,6 +147,11 @@ class StandInServer:
                         task.ended.set()
             case "stage":
                 send(connection, self._stage(message["uri"]))
+            case "list":
+                send(connection, self._list(message["uri"]))
+            case "event":
+                self.notes[message["seq"]] = message["message"]
+                send(connection, {"op": "ack", "seq": message["seq"]})
 
     def _on_submit(self, connection: socket.socket, message: dict[str, Any]) -> None:
         self.submitted_at = self.submitted_at or time.monotonic()
@@ -177,7 +184,7 @@ class StandInServer:
             return
         with (
             open(self.run.on_host(task.submit["stdout"]), "wb") as stdout,
-            open(self.run.on_host(task.submit["stderr"]), "wb") as stderr,
+            open(self.run.on_host(task.submit["stderr"]), "ab") as stderr,
         ):
             task.process = subprocess.Popen(
                 [*self.run.bwrap(task.submit["cwd"]), *task.submit["argv"]],
@@ -189,6 +196,12 @@ class StandInServer:
         reason = "CANCELLED" if task.cancelled else "OK" if code == 0 else "EXIT"
         task.answer = {"reason": reason, "exit_code": code if code >= 0 else 128 - code}
         task.ended.set()
+
+    def _list(self, uri: str) -> dict[str, Any]:
+        self.listed.append(uri)
+        bucket = "/".join(uri.split("/")[:3]) + "/"
+        keys = sorted(name for name in self.objects if name.startswith(uri))
+        return {"op": "listed", "uri": uri, "objects": [[name.removeprefix(bucket), len(self.objects[name])] for name in keys]}
 
     def _stage(self, uri: str) -> dict[str, Any]:
         self.staged.append(uri)

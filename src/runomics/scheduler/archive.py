@@ -34,7 +34,7 @@ _NOT_A_ZIP = (
 
 
 def unpack(archive: Path, directory: Path, limits: ArchiveLimits) -> list[str]:
-    """Write the archive's files below the empty `directory`, files 0644 and folders 0755; their relative paths, sorted.
+    """Write the archive's files below the empty `directory`, files 0644, programs and folders 0755; their relative paths, sorted.
 
     Raises:
         Refused: not a zip, damaged, unsafe or too large; the message is a statusMessage.
@@ -169,7 +169,7 @@ def _write_file(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, *, l
     written = 0
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "wb") as target, opened.open(info) as source:
-        os.fchmod(descriptor, 0o644)
+        os.fchmod(descriptor, _mode(info))
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > limit_bytes:
@@ -183,6 +183,15 @@ def _write_file(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, *, l
             f"Invalid zip file: the entry '{info.filename}' has {written} bytes and declares {info.file_size}."
         )
     return written
+
+
+def _mode(info: zipfile.ZipInfo) -> int:
+    """Programs can be run: those that could be where the archive was made, and all in a folder `bin`, as Nextflow wants it.
+
+    Source: guide, workflow-definition-nextflow (bin/ is executable).
+    """
+    made_so = info.create_system == _UNIX and info.external_attr >> 16 & stat.S_IXUSR
+    return 0o755 if made_so or "bin" in info.filename.split("/")[:-1] else 0o644
 
 
 def _make_folders(folder: Path) -> None:

@@ -77,7 +77,7 @@ def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome
         cwd=place.launch,
     )
     if not plan.rootless:
-        started.make_readable = process.make_readable
+        started.take_over = process.take_over
     started.order(_order(plan, place))
     ended = started.wait(lambda: stop.requested)
     if ended.code == _GATEWAY_LOST and ended.verdict is None:

@@ -45,7 +45,7 @@ class Jvm:
     tail: bytearray = field(default_factory=bytearray)
     verdict: Mapping[str, Any] | None = None
     pending: bytes = b""
-    make_readable: Callable[[str], None] = lambda directory: None
+    take_over: Callable[[str], None] = lambda directory: None
 
     def order(self, document: Mapping[str, Any]) -> None:
         """Say what to do; once."""
@@ -119,9 +119,9 @@ class Jvm:
             return
         if not isinstance(said, dict):
             return
-        if said.get("op") == "readable":
+        if said.get("op") == "take_over":
             try:
-                self.make_readable(str(said.get("directory")))
+                self.take_over(str(said.get("directory")))
             finally:
                 self._say(b"\n")
         elif said.get("op") == "end":
@@ -154,36 +154,38 @@ def start(command: Sequence[str], environment: Mapping[str, str], *, cwd: str) -
     return Jvm(process, reports)
 
 
-def make_readable(directory: str) -> None:
-    """Let everybody read what a task left below `directory`: tools write with modes that only their own user may read.
+def take_over(directory: str) -> None:
+    """Make everything a task left below `directory` our own user's, and readable.
 
-    Links are never followed, so nothing outside is touched.
+    Tasks are root in their sandbox; Nextflow must read, link and move what they made, and has no rights but its user's. Links are
+    never followed, so nothing outside is touched. Needs CHOWN, FOWNER and DAC_OVERRIDE.
     """
+    uid, gid = os.getuid(), os.getgid()
     pending = [directory]
     while pending:
-        path = pending.pop()
         try:
-            with os.scandir(path) as entries:
+            with os.scandir(pending.pop()) as entries:
                 for entry in entries:
-                    mode = entry.stat(follow_symlinks=False).st_mode
-                    if stat.S_ISDIR(mode):
-                        _add(entry.path, mode, 0o555)
+                    if _taken(entry, uid, gid):
                         pending.append(entry.path)
-                    elif stat.S_ISREG(mode):
-                        _add(entry.path, mode, 0o444)
         except OSError:
             continue
 
 
-def _add(path: str, mode: int, wanted: int) -> None:
-    """By a descriptor that is no link: a task's left-over process could put one in the place."""
-    if mode & wanted == wanted:
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | wanted)
-    finally:
-        os.close(descriptor)
+def _taken(entry: os.DirEntry[str], uid: int, gid: int) -> bool:
+    """Take one entry; whether there is more below it."""
+    status = entry.stat(follow_symlinks=False)
+    if status.st_uid != uid:
+        os.chown(entry.path, uid, gid, follow_symlinks=False)
+    is_directory = stat.S_ISDIR(status.st_mode)
+    wanted = 0o700 if is_directory else 0o400
+    if status.st_mode & wanted != wanted and (is_directory or stat.S_ISREG(status.st_mode)):
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | wanted)
+        finally:
+            os.close(descriptor)
+    return is_directory
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -38,10 +38,10 @@ final class Parent {
         reports.flush();
     }
 
-    /** Has everything below a task's directory made readable for this process. Waits for it. */
-    static synchronized void makeReadable(String directory) throws IOException {
+    /** Has everything below a task's directory made this user's, who may then read, link and move it. Waits for it. */
+    static synchronized void takeOver(String directory) throws IOException {
         if (reports == null) return;
-        report(Map.of("op", "readable", "directory", directory));
+        report(Map.of("op", "take_over", "directory", directory));
         input.readLine();
     }
 }

@@ -120,7 +120,7 @@ final class RunomicsTaskHandler extends TaskHandler {
         TaskRun task = getTask();
         Path directory = task.getWorkDir();
         try {
-            Parent.makeReadable(directory.toString());
+            Parent.takeOver(directory.toString());
         } catch (IOException unreachable) {
             // What cannot be read will say so when it is read.
         }

@@ -1,0 +1,1 @@
+class Helper { static String twice(String text) { text + text } }

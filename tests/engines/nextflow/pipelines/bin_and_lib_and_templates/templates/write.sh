@@ -1,0 +1,2 @@
+#!/bin/bash
+echo "template for $name" > template.txt

@@ -1,0 +1,1 @@
+workflow { println "OUT: before"; if( !params.input ) error "Give --input, please" }

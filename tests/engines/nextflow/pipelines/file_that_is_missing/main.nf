@@ -1,0 +1,1 @@
+workflow { println file("$projectDir/nope.txt", checkIfExists: true) }

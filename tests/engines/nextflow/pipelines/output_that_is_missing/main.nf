@@ -1,0 +1,3 @@
+process FORGETS { output: path 'nope.txt'
+  script: "true" }
+workflow { FORGETS() }

@@ -1,0 +1,3 @@
+process P { output: stdout
+  script: "echo $nosuch" }
+workflow { P() }
