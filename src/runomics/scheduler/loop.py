@@ -276,12 +276,23 @@ class Scheduler:
 
     def _take_up(self) -> None:
         """What was open when the last server ended."""
-        left = {name: self._store.read(kind.left) for name, kind in self._kinds.items()}
+        left = self._left()
         with self._lock:
             for name, ids in left.items():
                 for number in ids:
                     self._enqueue(name, number)
             self._want_admission()
+
+    def _left(self) -> dict[str, Sequence[int]]:
+        while True:
+            try:
+                return {name: self._store.read(kind.left) for name, kind in self._kinds.items()}
+            except StoreUnavailable as error:
+                log.error("scheduler.store_unavailable", kind="take-up", error=str(error))
+            with self._lock:
+                if self._stopping:
+                    return {}
+                self._clockwork.wait(AGAIN_MS / 1000)
 
     def _admit(self) -> None:
         """Start the pending runs that fit."""

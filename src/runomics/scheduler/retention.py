@@ -102,12 +102,12 @@ class Retention:
         before_ms = self._clock.now_ms() - self._policy.event_days * DAY_MS
         given_up: Counter[int] = Counter()
 
-        def unit(tx: Tx) -> int:
-            dropped = webhooks.give_up(tx, before_ms, FORGOTTEN_AT_ONCE)
+        while not self._stopping.is_set():
+            # Counted after the commit: a unit may be begun more than once.
+            dropped = self._store.write(lambda tx: webhooks.give_up(tx, before_ms, FORGOTTEN_AT_ONCE))
             given_up.update(dropped)
-            return len(dropped)
-
-        self._in_units(unit)
+            if len(dropped) < FORGOTTEN_AT_ONCE:
+                break
         for webhook_id, count in given_up.items():
             log.warning("events.given_up", webhook=webhook_id, events=count, after_days=self._policy.event_days)
 
