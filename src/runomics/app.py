@@ -57,6 +57,7 @@ from runomics.store.transaction import StoreUnavailable as DatabaseUnavailable
 from runomics.store.transaction import Tx
 from runomics.web.exports import Exports
 from runomics.web.management import Management, folders_below
+from runomics.web.metrics import Metrics
 from runomics.web.operator import Operator
 from runomics.wire.asgi import Edge, Handler, MustNotWait
 from runomics.wire.errors import ApiError, InternalServerException, ThrottlingException
@@ -243,6 +244,11 @@ class Service:
         return Pages(
             exports=exports,
             operator=self._operator,
+            metrics=Metrics(
+                look=lambda: self._at_work().figures(),
+                token=None if self._settings.metrics_token is None else self._settings.metrics_token.get_secret_value(),
+                is_open=self._settings.is_local,
+            ),
             management=management,
             operator_key_id=operator_key_id,
             caller_of=caller_of,
@@ -280,16 +286,20 @@ class Service:
 
     def _operator(self) -> Operator:
         """What looks at runs in flight; waits for the machinery in the first moments of a server."""
-        self._working.wait(START_SECONDS)
-        if self._machinery is None:
-            raise ThrottlingException("The server is starting; ask again in a moment.")
+        machinery = self._at_work()
         return Operator(
             store=self._store,
-            storage=self._machinery.storage,
-            logs=self._machinery.logs,
+            storage=machinery.storage,
+            logs=machinery.logs,
             runs_directory=self._data / "runs",
             moved=self._machinery.transfers.progress,
         )
+
+    def _at_work(self) -> Machinery:
+        self._working.wait(START_SECONDS)
+        if self._machinery is None:
+            raise ThrottlingException("The server is starting; ask again in a moment.")
+        return self._machinery
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 

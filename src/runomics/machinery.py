@@ -49,6 +49,7 @@ from runomics.scheduler.repository_source import RepositorySource
 from runomics.scheduler.retention import Retention, RetentionPolicy
 from runomics.scheduler.shares import Shares
 from runomics.scheduler.steps import RunPolicy, Steps
+from runomics.scheduler.task_attempt import Attempt
 from runomics.scheduler.task_images import ImagePolicy, TaskImages
 from runomics.scheduler.task_policy import TaskPolicy
 from runomics.scheduler.tasks import Tasks
@@ -60,6 +61,7 @@ from runomics.store.definitions import Definitions
 from runomics.store.runs import RunRow
 from runomics.store.tasks import TaskRow
 from runomics.store.webhooks import WebhookQueues
+from runomics.web.metrics import Figures, LiveTask
 from runomics.wire.model import ServiceModel
 from runomics.wire.validate import checker
 
@@ -96,6 +98,7 @@ class Machinery:
         """
         self._store, self._definitions = store, definitions
         self._data = data = settings.data
+        self._max_active_runs = settings.max_active_runs
         self._requires_sandbox = settings.requires_sandbox
         rootless = os.geteuid() != 0
         memory_gib = settings.host_memory_gib or max(1.0, _memory_gib() - MEMORY_LEFT_TO_HOST_GIB)
@@ -308,6 +311,30 @@ class Machinery:
         return self._tasks.waiting_reason(task)
 
     def _sweep(self) -> None:
+    def figures(self) -> Figures:
+        """What `/metrics` tells."""
+        pending, active = self._store.read(lambda tx: (runs.count_pending(tx), runs.count_active(tx)))
+        return Figures(
+            runs_pending=pending,
+            runs_active=active,
+            max_active_runs=self._max_active_runs,
+            pool=self.storage.pool(),
+            tasks=self._tasks.figures(),
+            live=tuple(self._live_task(attempt) for attempt in self._tasks.running()),
+        )
+
+    def _live_task(self, attempt: Attempt) -> LiveTask:
+        cpu_seconds, memory_bytes = self._runner.live_usage(attempt.directory)
+        return LiveTask(
+            run_id=attempt.place.run_id,
+            task_id=attempt.row.id,
+            name=attempt.row.name,
+            cpus=attempt.cpus,
+            memory_limit_bytes=attempt.memory_bytes,
+            cpu_seconds=cpu_seconds,
+            memory_bytes=memory_bytes,
+        )
+
         active = frozenset(self._store.read(runs.active_run_uuids))
         destroyed = self.storage.sweep(active)
         if destroyed:

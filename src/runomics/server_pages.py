@@ -16,6 +16,8 @@ from runomics.operations.caller import Caller
 from runomics.web.exports import PREFIX as EXPORT_PREFIX
 from runomics.web.exports import Exports
 from runomics.web.management import PREFIXES, Management, Refused
+from runomics.web.metrics import CONTENT_TYPE as METRICS_TYPE
+from runomics.web.metrics import Metrics
 from runomics.web.operator import NotFound, Operator
 from runomics.wire.asgi import SUCCESS, Page, PageAnswer, PageRequest
 from runomics.wire.errors import AccessDeniedException, ApiError, ResourceNotFoundException, ValidationException
@@ -33,6 +35,7 @@ class Pages:
 
     exports: Exports
     operator: Callable[[], Operator]
+    metrics: Metrics
     management: Management
     operator_key_id: str | None
     caller_of: Callable[[AccessKey], Caller]
@@ -47,9 +50,15 @@ class Pages:
             "/-/progress/": Page(signed=True, respond=self._progress),
             "/-/logs/": Page(signed=True, respond=self._log),
             "/healthz": Page(signed=False, respond=_health),
+            "/metrics": Page(signed=False, respond=self._metrics),
             **{f"/-/{prefix}": managed for prefix in PREFIXES},
             **{f"/-/{prefix}/": managed for prefix in PREFIXES},
         }
+
+    def _metrics(self, request: PageRequest) -> PageAnswer:
+        if not self.metrics.may_read(request.headers):
+            raise AccessDeniedException("Metrics are for who shows the server's metrics_token as bearer token.")
+        return PageAnswer(200, METRICS_TYPE, self.metrics.text())
 
     def _export(self, request: PageRequest) -> PageAnswer:
         answer = self.exports.answer(request.method, request.path, request.query)

@@ -122,6 +122,12 @@ class Settings(BaseSettings):
         "ThrottlingException, `off` refuses nothing.",
     )
 
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="What a Prometheus server shows as bearer token to read `/metrics`. Without it `/metrics` answers only where `listen` "
+        "is loopback.",
+    )
+
     # ---- quotas of one account
     max_stored_runs: int = Field(
         1_000_000,
@@ -346,6 +352,11 @@ class Settings(BaseSettings):
         """`require_sandbox`, or whether somebody else than this host's users can reach the server."""
         if self.require_sandbox is not None:
             return self.require_sandbox
+        return not self.is_local
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this host's users can reach the server."""
         host = self.address.host
         return not (host in ("localhost", "::1") or host.startswith("127."))
 

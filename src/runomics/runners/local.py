@@ -23,6 +23,7 @@ import structlog
 
 from runomics.ports import Finding, TaskCapacity
 from runomics.runners import attempt_files, attempt_memory, bridges
+from runomics.runners.live_usage import live_usage
 from runomics.runners.node_archive import write_archive
 from runomics.runners.node_command import ask_node, find_bwrap, find_crun, node_command
 from runomics.runners.supervision import OnEnd, OnRunning, Supervision, send_signal
@@ -177,6 +178,10 @@ class LocalRunner:
         """What this host gives to tasks at once."""
         choice = self._chosen()
         return TaskCapacity(self._cpus, self._memory_bytes, choice["driver"] == "none", choice["why_soft"])
+
+    def live_usage(self, task_directory: Path) -> tuple[float | None, int | None]:
+        """(CPU seconds, bytes of memory) of a running attempt; None for what cannot be read now."""
+        return live_usage(self._chosen(), f"{task_directory.parent.name}.{task_directory.name}")
 
     def probe(self) -> list[Finding]:
         """Try containers, overlays and limits on this host, for `doctor`."""

@@ -59,6 +59,10 @@ class TaskLines(Generic[W]):
         """Whether it waits."""
         return self._waiting.get(waiter.waiting.task_id) is waiter
 
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def find(self, task_id: int) -> W | None:
         """Who waits under that id."""
         return self._waiting.get(task_id)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from runomics.scheduler.submission import beneath
 from runomics.scheduler.task_attempt import Attempt, RunPlace
 
-MOST_PROCESSES = 4096
+PROCESSES_PER_CPU, MOST_PROCESSES = 1024, 32_768
+"""Threads count too. A fork bomb may have that many; a tool with a thread for each of its CPUs needs a few dozen."""
 OWN_PREFIX = "AWS_WORKFLOW_"
 """Names that a task's own environment cannot set. Source: guide, ecr-env-vars."""
 RESOURCE_TYPE = "AWS_HEALTHOMICS_RESOURCE_TYPE"
@@ -56,7 +58,7 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "bridge": _bridge(place),
         "cpus": attempt.cpus,
         "memory_bytes": attempt.memory_bytes,
-        "pids": MOST_PROCESSES,
+        "pids": min(MOST_PROCESSES, PROCESSES_PER_CPU * max(1, math.ceil(attempt.cpus))),
         "timeout_seconds": submission.timeout_seconds,
         "grace_seconds": grace_seconds,
     }

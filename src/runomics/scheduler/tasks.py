@@ -33,6 +33,7 @@ from runomics.scheduler.task_lines import TaskLines
 from runomics.scheduler.task_moves import TaskMoves
 from runomics.scheduler.task_policy import GIB, TaskPolicy
 from runomics.scheduler.task_rows import TaskRows, shown
+from runomics.scheduler.task_totals import TaskFigures, TaskTotals
 from runomics.store.database import Store
 from runomics.store.tasks import TaskRow
 
@@ -79,6 +80,7 @@ class Tasks:
         self._moves = TaskMoves(store=store, clock=clock, on_written=on_quiet)
         self._move = self._moves.move
         self._closing = threading.Event()
+        self._totals = TaskTotals()
         self._rows = TaskRows(store, policy, self._closing)
         self._lock = threading.RLock()
         self._runs: dict[int, OpenRun] = {}
@@ -186,6 +188,34 @@ class Tasks:
             run = self._runs.get(run_id)
             found = None if run is None else run.attempts.get((key, attempt))
             return None if found is None else found.row
+
+    def figures(self) -> TaskFigures:
+        """Tasks as they are now and what ended ones used."""
+        with self._lock:
+            policy, running = (
+                self._policy,
+                [each for run in self._runs.values() for each in run.attempts.values() if each.holds_room],
+            )
+            waiting = self._lines.count()
+        return TaskFigures(
+            waiting=waiting,
+            running=len(running),
+            cpus=policy.host_cpus,
+            cpus_held=sum(each.cpus for each in running),
+            memory_bytes=policy.host_memory_bytes,
+            memory_held_bytes=sum(each.memory_bytes for each in running),
+            gpus=self._accelerators.total,
+            gpus_held=self._accelerators.total - self._accelerators.free(),
+            ended=self._totals.ended(),
+            cpu_seconds=self._totals.cpu_seconds,
+            running_seconds=self._totals.running_seconds,
+        )
+
+    def running(self) -> list[Attempt]:
+        """The attempts that run now."""
+        with self._lock:
+            every = [each for run in self._runs.values() for each in run.attempts.values()]
+        return [each for each in every if each.status_is_running and each.end is None]
 
     # ---- run groups ----------------------------------------------------------------------------------------------
 
@@ -516,6 +546,7 @@ class Tasks:
             if attempt.row.status is TaskStatus.STARTING and end.started_ms is not None:
                 self._follow_log(attempt)
                 attempt.row = self._move(attempt.row, TaskEvent.STARTED, started_ms=end.started_ms)
+            self._totals.add(end)
             has_log = place.keeps_logs and self._logs.end_task(place.account, attempt.stream)
             failure = self._failure(attempt, end)
             attempt.row = self._move(

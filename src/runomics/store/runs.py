@@ -297,6 +297,12 @@ def active_run_uuids(tx: Tx) -> list[str]:
     return [row[0] for row in SQL.active_run_uuids(tx)]
 
 
+def count_pending(tx: Tx) -> int:
+    """How many runs wait to be started."""
+    count: int = SQL.count_pending(tx)
+    return count
+
+
 def count_active(tx: Tx) -> int:
     """How many those are."""
     count: int = SQL.count_active(tx)

@@ -40,6 +40,9 @@ select id from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCE
 -- name: active_run_uuids()
 select uuid from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED') order by id;
 
+-- name: count_pending()$
+select count(*) from run where status = 'PENDING';
+
 -- name: count_active()$
 select count(*) from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
 
