@@ -292,7 +292,7 @@ class Service:
             storage=machinery.storage,
             logs=machinery.logs,
             runs_directory=self._data / "runs",
-            moved=self._machinery.transfers.progress,
+            moved=machinery.transfers.progress,
         )
 
     def _at_work(self) -> Machinery:

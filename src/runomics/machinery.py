@@ -310,7 +310,6 @@ class Machinery:
         """Why a PENDING task waits."""
         return self._tasks.waiting_reason(task)
 
-    def _sweep(self) -> None:
     def figures(self) -> Figures:
         """What `/metrics` tells."""
         pending, active = self._store.read(lambda tx: (runs.count_pending(tx), runs.count_active(tx)))
@@ -336,6 +335,7 @@ class Machinery:
         )
 
         active = frozenset(self._store.read(runs.active_run_uuids))
+    def _sweep(self) -> None:
         destroyed = self.storage.sweep(active)
         if destroyed:
             log.warning("service.orphaned_volumes_destroyed", runs=destroyed)

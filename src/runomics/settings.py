@@ -358,7 +358,7 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         """Whether only this host's users can reach the server."""
         host = self.address.host
-        return not (host in ("localhost", "::1") or host.startswith("127."))
+        return host in ("localhost", "::1") or host.startswith("127.")
 
     @property
     def address(self) -> Address:
