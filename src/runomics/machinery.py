@@ -244,6 +244,7 @@ class Machinery:
             definitions=definitions,
             clock=clock,
             policy=RetentionPolicy(token_days=settings.token_days, event_days=settings.event_days),
+            collect_images=self._images.collect,
         )
         self._configurations = Configurations(store, networks)
         self._groups = Groups(
@@ -334,8 +335,8 @@ class Machinery:
             memory_bytes=memory_bytes,
         )
 
-        active = frozenset(self._store.read(runs.active_run_uuids))
     def _sweep(self) -> None:
+        active = frozenset(self._store.read(runs.active_run_uuids))
         destroyed = self.storage.sweep(active)
         if destroyed:
             log.warning("service.orphaned_volumes_destroyed", runs=destroyed)

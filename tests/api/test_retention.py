@@ -45,6 +45,7 @@ def retention(box: Box) -> Retention:
         definitions=box.definitions,
         clock=BoxClock(box),
         policy=RetentionPolicy(token_days=30, event_days=7),
+        collect_images=list,
     )
 
 

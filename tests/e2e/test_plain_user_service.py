@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_pipeline import SAID, furnish, pipeline
 
+from image_registry import registry
 from server import Server, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,9 +103,13 @@ def _able(place: Path, home: Path) -> PlainUser:
 @pytest.fixture
 def plain_site(plain_user: PlainUser, site_of: Callable[[Server], Any]) -> Any:
     """A service of the plain user's own."""
+    return begin(plain_user, site_of)
+
+
+def begin(plain_user: PlainUser, site_of: Callable[[Server], Any], **more: Any) -> Any:
     data = Path(tempfile.mkdtemp(prefix="ro-e2e-"))
     os.chown(data, PLAIN_UID, PLAIN_UID)
-    settings = {"storage_reserve_gib": 1, "storage_reserve_percent": 0}
+    settings = {"storage_reserve_gib": 1, "storage_reserve_percent": 0, **more}
     site = site_of(Server(data, settings=settings, python=plain_user.python, environment=plain_user.environment))
     site.server.start()
     assert os.stat(f"/proc/{site.server.process.pid}").st_uid == PLAIN_UID
@@ -164,6 +170,23 @@ def test_nothing_of_the_user_is_left_after_a_stop(plain_site: Any) -> None:
     assert plain_site.server.process.wait(10) == 0
     assert wait_until(lambda: not processes_naming(plain_site.data), 10, every_seconds=0.05)
     assert [path.name for path in (plain_site.data / "runs").iterdir()] == [".trash"]
+
+
+@pytest.mark.source("guide")
+@pytest.mark.needs("registry")
+def test_tasks_run_in_images_of_a_registry_with_a_login(
+    plain_user: PlainUser, site_of: Callable[[Server], Any]
+) -> None:
+    with registry() as lab:
+        furnish(lab)
+        lab.place.chmod(0o755)
+        lab.auth_file.chmod(0o644)
+        site = begin(plain_user, site_of, registry_auth_file=lab.auth_file, insecure_registries=lab.host)
+        run = site.run(pipeline(lab))
+        assert run["status"] == "COMPLETED", run
+        assert site.outputs(run)["main.said"] == SAID
+        owners = {path.lstat().st_uid for path in (site.data / "images").rglob("*")}
+        assert owners == {PLAIN_UID}
 
 
 def volumes_left(site: Any) -> list[Path]:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runomics.engines.nextflow import installation as nextflow
+from runomics.images.probe import probe as probe_images
 from runomics.ports import Finding
 from runomics.run_storage import probe as probe_run_storage
 from runomics.runners.local import LocalRunner
@@ -58,6 +59,7 @@ def findings_of(settings: Settings) -> Iterable[FindingShape]:
         ("run storage", lambda: _run_storage(settings.data)),
         ("sandbox", probe_sandbox),
         ("tasks", lambda: _tasks(settings.data)),
+        ("images", lambda: _images(settings.data)),
         ("engines", lambda: [_wdl(), _nextflow()]),
         ("clients", lambda: [_aws_cli()]),
     )
@@ -95,6 +97,11 @@ def _run_storage(data: Path) -> Sequence[FindingShape]:
 def _tasks(data: Path) -> Sequence[FindingShape]:
     with tempfile.TemporaryDirectory(prefix=".runomics-doctor-", dir=_place(data)) as scratch:
         return LocalRunner(Path(scratch), cgroup_parent=f"runomics-doctor-{os.getpid()}").probe()
+
+
+def _images(data: Path) -> Sequence[FindingShape]:
+    with tempfile.TemporaryDirectory(prefix=".runomics-doctor-", dir=_place(data)) as scratch:
+        return probe_images(Path(scratch))
 
 
 def _data_directory(data: Path) -> Finding:

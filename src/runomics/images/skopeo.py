@@ -50,6 +50,16 @@ _BROKEN = re.compile(
 _MISSPOKEN = re.compile(r"x509:|certificate|server gave HTTP response to HTTPS client", re.IGNORECASE)
 
 
+def find() -> str | None:
+    """The host's skopeo."""
+    return shutil.which("skopeo")
+
+
+def policy() -> list[str]:
+    """Whom to trust is what the host's policy says; skopeo refuses everything where there is none."""
+    return [] if any(path.expanduser().exists() for path in POLICIES) else ["--insecure-policy"]
+
+
 class NotNow(Exception):
     """The registry did not answer, or says that it cannot now. Later it may."""
 
@@ -67,7 +77,7 @@ class Skopeo:
         pull_seconds: float = 3600.0,
     ) -> None:
         """`insecure_registries` (host:port) are spoken to without TLS, or without checking who they are. A pull ends at `pull_seconds`."""
-        self._program = program or shutil.which("skopeo")
+        self._program = program or find()
         self._scratch = scratch
         self._auth_file = auth_file
         self._insecure = frozenset(insecure_registries)
@@ -117,9 +127,7 @@ class Skopeo:
     ) -> bytes:
         if self._program is None:
             raise ImageUnavailable("UNREACHABLE", f"Image {reference} cannot be pulled: {REMEDY}.")
-        command = [self._program, "--tmpdir", str(self._scratch)]
-        if not any(policy.expanduser().exists() for policy in POLICIES):
-            command.append("--insecure-policy")
+        command = [self._program, *policy(), "--tmpdir", str(self._scratch)]
         with tempfile.TemporaryFile(dir=self._scratch) as output, tempfile.TemporaryFile(dir=self._scratch) as errors:
             process = subprocess.Popen(
                 [*command, *arguments],

@@ -145,6 +145,8 @@ class _Layer:
         if self.size_bytes > self._limit_bytes:
             raise TooLarge(f"it unpacks to more than {self._limit_bytes} bytes")
         above, _, name = path.rpartition("/")
+        if above.startswith(RESERVED) or f"/{RESERVED}" in above:
+            return  # book-keeping of aufs
         parent = self._open_parent(above)
         if name == OPAQUE:
             self._make_opaque(parent)

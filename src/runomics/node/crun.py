@@ -96,6 +96,8 @@ def _mounts(spec: Spec, files: Files) -> list[dict[str, Any]]:
         _mount("/dev/shm", "tmpfs", "shm", "nosuid", "nodev", "mode=1777", f"size={shm_bytes}"),  # noqa: S108 inside
         _mount(containers.WORKFLOW, "bind", spec.volume, "rbind", "nosuid", "nodev"),
     ]
+    found += [_mount(target, "bind", source, "bind", "nosuid") for source, target in spec.devices]
+    found += [_mount(target, "bind", source, "bind", "ro", "nosuid", "nodev") for source, target in spec.device_mounts]
     for source, name in ((spec.inputs, "inputs"), (spec.definition, "definition")):
         if source is not None:
             found.append(_mount(f"{containers.WORKFLOW}/{name}", "bind", source, "rbind", "ro", "nosuid", "nodev"))

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import tempfile
 from typing import Any
 
@@ -46,6 +47,8 @@ def findings(parent: str, bwrap: str, directory: str) -> list[dict[str, Any]]:
                 "Put the data on ext4 or XFS: an overlay's upper layer needs a file system with xattrs.",
             )
         )
+        if os.geteuid() == 0:
+            found.append(_users(f"{place}/users", common, shutil.which("crun")))
         found.append(_limits(f"{place}/limits", common, choice))
     found.append(_files())
     found.append(_watches())
@@ -131,6 +134,27 @@ def _overlay(directory: str, common: dict[str, Any]) -> str:
         volume.remove_scratch(root, spec.scratch)
     os.close(root)
     return trouble or (f"the trial ended with {code}" if code else "")
+
+
+def _users(directory: str, common: dict[str, Any], crun: str | None) -> dict[str, Any]:
+    """Run a task as another user than root by crun, in a root made of the host's programs."""
+    name = "users of images (crun)"
+    if crun is None:
+        why = "not installed: a user of an image stands for all of its users"
+        return _finding(name, False, why, "Install crun (the package of that name), unless all images run as root.")
+    root = f"{directory}/image"
+    os.makedirs(f"{root}/usr")
+    mounts = [["/usr", "/usr"]]
+    for path in ("/bin", "/lib", "/lib32", "/lib64", "/libx32"):
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), root + path)
+        elif os.path.isdir(path):
+            os.mkdir(root + path)
+            mounts.append([path, path])
+    task = {"argv": ["/bin/true"], "rootfs": [root], "user": "12345:12345", "crun": crun, "device_mounts": mounts}
+    result = _attempt(f"{directory}/attempt", {**common, **task, "cgroup": "none"})
+    works = result["reason"] == "OK"
+    return _finding(name, works, crun if works else result["message"], "Install a newer crun (1.8 is known to work).")
 
 
 def _limits(directory: str, common: dict[str, Any], choice: delegation.Choice) -> dict[str, Any]:

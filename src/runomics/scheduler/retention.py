@@ -1,4 +1,4 @@
-"""What has grown old goes: request tokens, events that nobody is told of, ended shares, definitions that nothing names, free pages.
+"""What has grown old goes: request tokens, events nobody is told of, ended shares, definitions that nothing names, images, free pages.
 
 A thread of the one server that holds the scheduler's lock. Everything goes in small units, so that requests and runs pass in between.
 """
@@ -31,6 +31,7 @@ FORGOTTEN_AT_ONCE = 500
 SWEEP_SECONDS = 60.0
 FIRST_SWEEP_SECONDS = 5.0
 """A server that has just started has better things to do."""
+SWEEPS_BETWEEN_IMAGES = 60
 FREE_PAGES_MIN = 1024
 """4 MiB of free room is kept for what comes next."""
 PAGES_AT_ONCE = 128
@@ -48,8 +49,19 @@ class RetentionPolicy:
 class Retention:
     """Removes what nobody needs any more, once a minute, between `start` and `stop`."""
 
-    def __init__(self, *, store: Store, definitions: Definitions, clock: Clock, policy: RetentionPolicy) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        definitions: Definitions,
+        clock: Clock,
+        policy: RetentionPolicy,
+        collect_images: Callable[[], object],
+    ) -> None:
+        """`collect_images` removes images that were not used for long."""
         self._store = store
+        self._collect_images = collect_images
+        self._sweeps = 0
         self._definitions = definitions
         self._clock = clock
         self._policy = policy
@@ -72,6 +84,7 @@ class Retention:
             ("events", self._forget_events),
             ("shares", self._forget_shares),
             ("definitions", self._forget_definitions),
+            ("images", self._forget_images),
             ("pages", self._give_back),
         ):
             try:
@@ -119,6 +132,12 @@ class Retention:
         for sha256 in self._going(self._definitions.older_than(before_ms)):
             if self._definitions.forget_unnamed(sha256, is_named, before_ms=before_ms):
                 log.info("definition.forgotten", sha256=sha256)
+
+    def _forget_images(self) -> None:
+        """Once an hour, and soon after the start."""
+        if self._sweeps % SWEEPS_BETWEEN_IMAGES == 0:
+            self._collect_images()
+        self._sweeps += 1
 
     def _give_back(self) -> None:
         """Make the file smaller when a tenth of it is empty, down to a twentieth: less would only have to grow again."""
