@@ -61,23 +61,22 @@ class Metrics:
     def text(self) -> bytes:
         """The figures in Prometheus' text format."""
         # 25 ms and 3 MB.
-        from prometheus_client import CollectorRegistry  # noqa: PLC0415
-        from prometheus_client.exposition import generate_latest  # noqa: PLC0415
+        from prometheus_client import CollectorRegistry, core, generate_latest  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(self.look()))
+        registry.register(_Collector(self.look(), core))
         return bytes(generate_latest(registry))
 
 
 class _Collector:
     """One look as prometheus-client wants it. Not a value: the registry keeps it by identity."""
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: Figures, core: Any) -> None:
+        """`core`: the module of prometheus-client with the kinds of metrics."""
         self.figures = figures
+        self.core = core
 
     def collect(self) -> Iterable[Metric]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
-
         figures, tasks = self.figures, self.figures.tasks
         gauges: Mapping[str, tuple[str, float]] = {
             "runomics_runs_pending": ("Runs that wait to be started.", figures.runs_pending),
@@ -96,32 +95,36 @@ class _Collector:
             "runomics_storage_reserve_bytes": ("What runs never get of it.", figures.pool.reserve_bytes),
         }
         for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(name, text, value=value)
-        ended = CounterMetricFamily("runomics_task_attempts_ended", "Attempts of tasks that ended.", labels=["reason"])
+            yield self.core.GaugeMetricFamily(name, text, value=value)
+        ended = self.core.CounterMetricFamily(
+            "runomics_task_attempts_ended", "Attempts of tasks that ended.", labels=["reason"]
+        )
         for reason, count in sorted(tasks.ended.items()):
             ended.add_metric([reason], count)
         yield ended
-        yield CounterMetricFamily(
+        yield self.core.CounterMetricFamily(
             "runomics_task_cpu_seconds", "CPU seconds of ended attempts.", value=tasks.cpu_seconds
         )
-        yield CounterMetricFamily(
+        yield self.core.CounterMetricFamily(
             "runomics_task_running_seconds", "Wall seconds of ended attempts.", value=tasks.running_seconds
         )
         yield from self._live()
 
     def _live(self) -> Iterable[Metric]:
-        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
-
         labels = ["run_id", "task_id", "name"]
         families = {
-            "cpus": GaugeMetricFamily("runomics_live_task_cpus_limit", "CPUs of a running task.", labels=labels),
-            "memory_limit_bytes": GaugeMetricFamily(
+            "cpus": self.core.GaugeMetricFamily(
+                "runomics_live_task_cpus_limit", "CPUs of a running task.", labels=labels
+            ),
+            "memory_limit_bytes": self.core.GaugeMetricFamily(
                 "runomics_live_task_memory_limit_bytes", "Its memory limit.", labels=labels
             ),
-            "cpu_seconds": GaugeMetricFamily(
+            "cpu_seconds": self.core.GaugeMetricFamily(
                 "runomics_live_task_cpu_seconds", "CPU seconds it has used.", labels=labels
             ),
-            "memory_bytes": GaugeMetricFamily("runomics_live_task_memory_bytes", "Memory it uses.", labels=labels),
+            "memory_bytes": self.core.GaugeMetricFamily(
+                "runomics_live_task_memory_bytes", "Memory it uses.", labels=labels
+            ),
         }
         for task in self.figures.live:
             for member, family in families.items():
