@@ -186,8 +186,10 @@ class StandInServer:
             open(self.run.on_host(task.submit["stdout"]), "wb") as stdout,
             open(self.run.on_host(task.submit["stderr"]), "ab") as stderr,
         ):
+            stdin = task.submit.get("stdin")
+            reads = ["/bin/sh", "-c", 'exec 0<"$0" "$@"', stdin] if stdin else []
             task.process = subprocess.Popen(
-                [*self.run.bwrap(task.submit["cwd"]), *task.submit["argv"]],
+                [*self.run.bwrap(task.submit["cwd"]), *reads, *task.submit["argv"]],
                 stdout=stdout,
                 stderr=stderr,
                 env=task.submit["env"],
@@ -201,7 +203,21 @@ class StandInServer:
         self.listed.append(uri)
         bucket = "/".join(uri.split("/")[:3]) + "/"
         keys = sorted(name for name in self.objects if name.startswith(uri))
-        return {"op": "listed", "uri": uri, "objects": [[name.removeprefix(bucket), len(self.objects[name])] for name in keys]}
+        return {
+            "op": "listed",
+            "uri": uri,
+            "objects": [[name.removeprefix(bucket), len(self.objects[name])] for name in keys],
+        }
+
+    def _list(self, uri: str) -> dict[str, Any]:
+        self.listed.append(uri)
+        bucket = "/".join(uri.split("/")[:3]) + "/"
+        keys = sorted(name for name in self.objects if name.startswith(uri))
+        return {
+            "op": "listed",
+            "uri": uri,
+            "objects": [[name.removeprefix(bucket), len(self.objects[name])] for name in keys],
+        }
 
     def _stage(self, uri: str) -> dict[str, Any]:
         self.staged.append(uri)

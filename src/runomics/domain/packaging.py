@@ -69,6 +69,12 @@ def host_engine(engine: str) -> str:
     return "WDL" if engine == "WDL_LENIENT" else engine
 
 
+def file_of(main: str) -> str:
+    """The file of a workflow's main: a CWL main may also name a process in it, `file.cwl#id`."""
+    path, mark, _ = main.rpartition("#")
+    return path if mark and path.endswith(EXTENSIONS["CWL"]) else main
+
+
 def shown(names: Iterable[str]) -> str:
     """A few names for a message."""
     every = sorted(names)
@@ -226,7 +232,8 @@ def _is_hidden(path: str) -> bool:
 
 
 def _given_main(files: Sequence[str], engine: str | None, main: str) -> Choice:
-    path = main.removeprefix("./")
+    whole = main.removeprefix("./")
+    path = file_of(whole)
     if path not in files:
         similar = [name for name in files if name.rpartition("/")[2] == path.rpartition("/")[2]]
         hint = f" Did you mean {shown(similar)}?" if similar else f" It holds {shown(files)}."
@@ -238,4 +245,4 @@ def _given_main(files: Sequence[str], engine: str | None, main: str) -> Choice:
         raise Refused(
             f"The main file '{main}' is a {owner} definition, but the engine asked for is {engine}. Change one of them."
         )
-    return Choice(engine or str(owner), path)
+    return Choice(engine or str(owner), whole)

@@ -19,6 +19,7 @@ import structlog
 
 from runomics.domain import failures
 from runomics.domain.inputs import InvalidInput, input_uris
+from runomics.domain.packaging import file_of
 from runomics.domain.parameters import derive_template, read_parameters, signature
 from runomics.domain.run import (
     ENDED,
@@ -240,7 +241,7 @@ class Steps:
         uid = self._uid(run)
         if not self._policy.rootless:
             os.chown(directory / "engine", uid, uid)
-        if not (self._definition(run) / run.main).is_file():
+        if not (self._definition(run) / file_of(run.main)).is_file():
             return Failed(
                 "SERVICE_ERROR", f"The definition of workflow {run.workflow_id} is no longer on this server."
             ), {}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 import shutil
 import threading
+import types
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import cwltool.builder
 import cwltool.job
 from cwltool.context import RuntimeContext
 from cwltool.errors import WorkflowException
@@ -202,6 +205,17 @@ def _popen(
     return job.submit(commands, env, {"stdin": stdin_path, "stdout": stdout_path, "stderr": stderr_path})
 
 
+def _binding_copy(value: Any) -> Any:
+    """cwltool copies a whole array with the binding of each of its items, and then puts the item in its place."""
+    if not isinstance(value, dict) or not isinstance(value.get("datum"), list):
+        return copy.deepcopy(value)
+    array = value.pop("datum")
+    try:
+        return copy.deepcopy(value)
+    finally:
+        value["datum"] = array
+
+
 def register() -> None:
     """Let every job's command go to the service.
 
@@ -214,4 +228,5 @@ def register() -> None:
     if not str(cwltool.job.__file__).endswith(".py"):
         raise RuntimeError("this cwltool is compiled: its functions cannot be replaced")
     setattr(cwltool.job, "_job_popen", _popen)  # noqa: B010 - its type is narrower than what is called
+    setattr(cwltool.builder, "copy", types.SimpleNamespace(copy=copy.copy, deepcopy=_binding_copy))  # noqa: B010 - not exported
     setattr(cwltool.job, "cuda_check", lambda *_: 1)  # noqa: B010 - not exported

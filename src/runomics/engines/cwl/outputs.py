@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,18 @@ from runomics.engines.stager import Stager
 
 _SHOWN = ("class", "location", "basename", "checksum", "size", "format", "secondaryFiles", "listing")
 _WORKDIR_NAME = "literals"
+_CHUNK = 1 << 20
+
+
+def _measure(shown: dict[str, Any], source: str) -> None:
+    """Size and checksum of a file that has none yet: one that no task made."""
+    if shown["class"] != "File" or ("size" in shown and "checksum" in shown):
+        return
+    digest = hashlib.sha1(usedforsecurity=False)
+    with open(source, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        shown |= {"size": file.tell(), "checksum": f"sha1${digest.hexdigest()}"}
 
 
 class Collector:
@@ -51,6 +64,7 @@ class Collector:
         shown["location"] = {"__export__": target}
         if source:
             self._export(source, target, directory)
+            _measure(shown, source)
         for member, place in (("secondaryFiles", above), ("listing", target)):
             if member in shown:
                 shown[member] = [self._member(one, source, place, member) for one in value[member]]
@@ -65,6 +79,7 @@ class Collector:
         if os.path.realpath(source) == os.path.realpath(f"{parent.rstrip('/')}/{name}"):
             self._target_of.setdefault(source, f"{place}/{name}")
             shown = {key: one[key] for key in _SHOWN if key in one} | {"location": {"__export__": f"{place}/{name}"}}
+            _measure(shown, source)
             if "listing" in shown:
                 shown["listing"] = [self._member(inner, source, f"{place}/{name}", member) for inner in one["listing"]]
             return shown
