@@ -1,6 +1,6 @@
 """`make bench`: the numbers the product is held to, each beside its peer where there is one; a table on the terminal, JSON in results/.
 
-    python benchmarks/run.py [--only 4,5] [--rows 1000000] [--quick]
+    python benchmarks/run.py [--only 4,5] [--rows 1000000] [--quick] [--database postgresql]
 
 The numbers and what they mean stand in docs/dev/bench.md.
 """
@@ -8,6 +8,7 @@ The numbers and what they mean stand in docs/dev/bench.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from population import fill
+from population import fill, fill_postgresql
 from server import Server, wait_until
 from workflows import ONE_TASK, SCATTER, register, run, start
 
@@ -98,15 +99,15 @@ def median_ms(values: list[float]) -> float:
 # ---- 1, 7, 8, 11: the API --------------------------------------------------------------------------------------
 
 
-def measure_api(rows: int, seconds: float) -> list[Figure]:
+def measure_api(rows: int, seconds: float, database: dict[str, str]) -> list[Figure]:
     """StartRun, GetRun, ListRuns and a restart, on a database of `rows` ended runs; server on one core, load on the other."""
     data = fresh("api")
-    server = Server(data, core=SERVER_CORE)
+    server = Server(data, core=SERVER_CORE, settings=database)
     server.start()
     workflow_id = register(server.client(), "hello", ONE_TASK)
     server.stop()
     began = time.perf_counter()
-    first, last = fill(data / "database.sqlite", rows)
+    first, last = fill_postgresql(database["database"], rows) if database else fill(data / "database.sqlite", rows)
     fill_seconds = time.perf_counter() - began
     server.start()
     try:
@@ -114,7 +115,7 @@ def measure_api(rows: int, seconds: float) -> list[Figure]:
         figures.append(_restart(server))
     finally:
         server.kill()
-    quiet = Server(data, core=SERVER_CORE, settings={"max_active_runs": 1, "storage_reserve_gib": 100_000})
+    quiet = Server(data, core=SERVER_CORE, settings={"max_active_runs": 1, "storage_reserve_gib": 100_000, **database})
     quiet.start()
     try:
         figures.insert(0, _start_run(quiet, workflow_id, seconds))
@@ -180,10 +181,10 @@ def measure_busy_starts(seconds: float) -> list[Figure]:
 # ---- 2: batches --------------------------------------------------------------------------------------------------
 
 
-def measure_batch(runs: int) -> list[Figure]:
+def measure_batch(runs: int, database: dict[str, str]) -> list[Figure]:
     """A batch of `runs` from a file while eight clients start runs of their own; then another one, the server killed in its middle."""
     data = fresh("batch")
-    server = Server(data, core=SERVER_CORE, settings={"max_active_runs": 1, "storage_reserve_gib": 100_000})
+    server = Server(data, core=SERVER_CORE, settings={"max_active_runs": 1, "storage_reserve_gib": 100_000, **database})
     server.start()
     try:
         workflow_id = register(server.client(), "hello", ONE_TASK)
@@ -621,15 +622,33 @@ def main() -> int:
     parser.add_argument("--only", default="1,2,3,4,5,7,8,11,13,14", help="numbers to measure")
     parser.add_argument("--rows", type=int, default=1_000_000, help="ended runs in the database for 1, 7, 8 and 11")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the rows and short loads: a smoke test")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="for 1, 2, 7, 8 and 11")
     options = parser.parse_args()
+    with contextlib.ExitStack() as held:
+        return measure_wanted(options, new_databases(options.database, held))
+
+
+def new_databases(kind: str, held: contextlib.ExitStack) -> Callable[[], dict[str, str]]:
+    """What gives the setting of an empty database: none for SQLite, whose file is new with each DATA."""
+    if kind == "sqlite":
+        return dict
+    sys.path.append(str(HERE.parent / "tests"))
+    from postgresql_cluster import running  # noqa: PLC0415 - the private server of the tests, only where it is asked for
+
+    # As an operator's: every commit is on the disk before its answer.
+    cluster = held.enter_context(running(("listen_addresses=", "shared_buffers=512MB")))
+    return lambda: {"database": cluster().empty()}
+
+
+def measure_wanted(options: argparse.Namespace, new_database: Callable[[], dict[str, str]]) -> int:
     wanted = {int(number) for number in options.only.split(",")}
     rows = 20_000 if options.quick else options.rows
     seconds = 1.0 if options.quick else 5.0
     figures: list[Figure] = []
     parts: list[tuple[set[int], Callable[[], list[Figure]]]] = [
-        ({1, 7, 8, 11}, lambda: measure_api(rows, seconds)),
+        ({1, 7, 8, 11}, lambda: measure_api(rows, seconds, new_database())),
         ({1}, lambda: measure_busy_starts(seconds)),
-        ({2}, lambda: measure_batch(2_000 if options.quick else 100_000)),
+        ({2}, lambda: measure_batch(2_000 if options.quick else 100_000, new_database())),
         ({3, 4, 5}, lambda: measure_runs(4 if options.quick else 15)),
         ({13}, measure_storage),
         ({14}, lambda: measure_idle(3 if options.quick else 10)),
@@ -649,6 +668,7 @@ def main() -> int:
         "at": stamp,
         "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
         "rows": rows,
+        "database": options.database,
         "figures": [asdict(figure) for figure in figures],
     }
     file.write_text(json.dumps(document, indent=1))

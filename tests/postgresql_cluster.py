@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,8 @@ def programs() -> Path | None:
 class Cluster:
     """Databases by name. `kill` and `start` are the crash of the database's machine and its return."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Sequence[str] = FAST) -> None:
+        self._settings = settings
         found = programs()
         assert found is not None
         self.directory = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -77,7 +78,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        options = [word for option in FAST for word in ("-c", option)]
+        options = [word for option in self._settings for word in ("-c", option)]
         command = [
             self._programs / "postgres",
             "-D",
@@ -159,13 +160,13 @@ class Cluster:
 
 
 @contextmanager
-def running() -> Iterator[Callable[[], Cluster]]:
+def running(settings: Sequence[str] = FAST) -> Iterator[Callable[[], Cluster]]:
     """A function that gives the one cluster, started when it is asked for first."""
     made: list[Cluster] = []
 
     def cluster() -> Cluster:
         if not made:
-            made.append(Cluster())
+            made.append(Cluster(settings))
             made[0].start()
         return made[0]
 
