@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
@@ -271,6 +272,9 @@ def test_doctor_finds_that_containers_overlays_and_limits_work(world: RunnerWorl
         "task container": True,
         "image overlay": True,
         "task limits (cgroup)": True,
+        "task limits (cpu)": True,
+        "task limits (processes)": True,
+        "users of images (crun)": shutil.which("crun") is not None,
         "process limits": True,
         "inotify watches": True,
     }

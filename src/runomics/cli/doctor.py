@@ -19,6 +19,7 @@ from runomics.engines.nextflow import installation as nextflow
 from runomics.images.probe import probe as probe_images
 from runomics.ports import Finding
 from runomics.run_storage import probe as probe_run_storage
+from runomics.runners import accelerators
 from runomics.runners.local import LocalRunner
 from runomics.sandbox.probe import probe as probe_sandbox
 from runomics.settings import Settings
@@ -59,6 +60,7 @@ def findings_of(settings: Settings) -> Iterable[FindingShape]:
         ("run storage", lambda: _run_storage(settings.data)),
         ("sandbox", probe_sandbox),
         ("tasks", lambda: _tasks(settings.data)),
+        ("accelerators", lambda: [accelerators.probe()]),
         ("images", lambda: _images(settings.data)),
         ("engines", lambda: [_wdl(), _nextflow()]),
         ("clients", lambda: [_aws_cli()]),

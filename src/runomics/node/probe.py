@@ -19,6 +19,12 @@ from . import spec as specs
 
 OOM_BYTES = 32 << 20
 EATER = f"head -c {4 * OOM_BYTES} /dev/zero | tail -c {4 * OOM_BYTES} > /dev/null"
+BUSY = "for i in 1 2; do timeout 0.4 sh -c 'while :; do :; done' & done; wait"
+CPU_REMEDY = (
+    "The kernel needs CPU bandwidth control (CONFIG_CFS_BANDWIDTH) and the cpu controller turned on for this service."
+)
+MOST_PROCESSES, WANTED_PROCESSES = 16, 64
+FORKER = f"for i in $(seq {WANTED_PROCESSES}); do sleep 5 & done; exit 0"
 WANTED_FILES = 4096
 WANTED_WATCHES = 4096
 CONTAINER_REMEDY = (
@@ -50,6 +56,9 @@ def findings(parent: str, bwrap: str, directory: str) -> list[dict[str, Any]]:
         if os.geteuid() == 0:
             found.append(_users(f"{place}/users", common, shutil.which("crun")))
         found.append(_limits(f"{place}/limits", common, choice))
+        if choice.driver != "none":
+            found.append(_cpu_limit(f"{place}/cpu", common))
+            found.append(_process_limit(f"{place}/processes", common))
     found.append(_files())
     found.append(_watches())
     return found
@@ -167,6 +176,31 @@ def _limits(directory: str, common: dict[str, Any], choice: delegation.Choice) -
         return _finding(name, True, f"cgroup {choice.driver} below {choice.parent}")
     detail = f"a task over its {OOM_BYTES} bytes ended {result['reason']} with peak {result.get('peak_memory_bytes')}: {result['message']}"
     return _finding(name, False, detail, "Report this with the output of: cat /proc/self/cgroup /proc/mounts")
+
+
+def _cpu_limit(directory: str, common: dict[str, Any]) -> dict[str, Any]:
+    """Two busy loops that may have half a CPU between them."""
+    name = "task limits (cpu)"
+    result = _attempt(directory, {**common, "argv": ["/bin/sh", "-c", BUSY], "cpus": 0.5, "memory_bytes": 0})
+    if result["reason"] != "OK":
+        return _finding(name, False, f"the trial ended {result['reason']}: {result['message']}", CPU_REMEDY)
+    seconds = max(0.001, (result["stopped_ms"] - result["started_ms"]) / 1000)
+    used = result["cpu_seconds"] / seconds
+    detail = f"half a CPU was allowed, {used:.2f} were used"
+    return _finding(name, used < 0.75, detail, CPU_REMEDY)
+
+
+def _process_limit(directory: str, common: dict[str, Any]) -> dict[str, Any]:
+    """A shell that wants many more processes than it may have: it must be refused one, soon."""
+    name = "task limits (processes)"
+    result = _attempt(
+        directory, {**common, "argv": ["/bin/sh", "-c", FORKER], "pids": MOST_PROCESSES, "memory_bytes": 0}
+    )
+    refused = result["reason"] == "EXIT"
+    detail = (
+        f"at most {MOST_PROCESSES}" if refused else f"{WANTED_PROCESSES} were made where {MOST_PROCESSES} are allowed"
+    )
+    return _finding(name, refused, detail, "The kernel needs the pids controller (CONFIG_CGROUP_PIDS).")
 
 
 def _files() -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any
 import orjson
 import structlog
 
+from runomics.ports import Finding
+
 log = structlog.get_logger()
 
 CDI_DIRECTORIES = (Path("/etc/cdi"), Path("/var/run/cdi"))
@@ -112,6 +114,17 @@ def open_pool(data: Path, *, cdi: Iterable[Path] = CDI_DIRECTORIES, nodes: Path 
                 pool.held[spec_file.parent] = tuple(sorted(names))
         log.info("runners.gpus_found", gpus=sorted(known), held=len(pool.held))
     return pool
+
+
+def probe() -> Finding:
+    """Which GPUs tasks can have here, for `doctor`."""
+    gpus = _of_cdi(CDI_DIRECTORIES) or _of_nodes(NODES)
+    return Finding(
+        "GPUs",
+        works=bool(gpus),
+        detail=", ".join(gpu.name for gpu in gpus) or "none: tasks that ask for accelerators fail",
+        remedy="With an NVIDIA card: its driver, and nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+    )
 
 
 def _names_in(spec_file: Path) -> set[str]:
