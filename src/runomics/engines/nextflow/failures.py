@@ -45,10 +45,11 @@ def _failed(failure: Failure) -> Outcome:
 
 def _said(ended: Ended, verdict: Mapping[str, Any]) -> str:
     """The best text there is: what the console calls the error has file and line; the session's own words are barer."""
-    told = _ERROR.findall(ended.tail.replace("\r\n", "\n"))
-    if told and told[-1].strip():
-        return str(told[-1]).strip()
+    told = [text.strip() for text in _ERROR.findall(ended.tail.replace("\r\n", "\n"))]
     error, cause = verdict.get("error"), verdict.get("cause")
+    # What a plugin logged stands there too, before the error that ended the run.
+    if told and told[-1] and str(error or told[-1]).strip().partition("\n")[0] in told[-1]:
+        return told[-1]
     if error:
         return f"{error} -- {cause}" if cause and cause not in str(error) else str(error)
     if ended.code == _OUT_OF_MEMORY or "OutOfMemoryError" in ended.tail:

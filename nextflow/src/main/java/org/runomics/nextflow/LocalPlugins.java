@@ -1,6 +1,7 @@
 package org.runomics.nextflow;
 
 import java.io.IOException;
+import java.lang.invoke.MethodHandles;
 import java.lang.reflect.Field;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -25,6 +26,7 @@ final class LocalPlugins extends PluginsFacade {
         Field access = Unsafe.class.getDeclaredField("theUnsafe");
         access.setAccessible(true);
         Unsafe unsafe = (Unsafe) access.get(null);
+        MethodHandles.lookup().ensureInitialized(Plugins.class);
         Field instance = Plugins.class.getDeclaredField("INSTANCE");
         unsafe.putObject(unsafe.staticFieldBase(instance), unsafe.staticFieldOffset(instance), new LocalPlugins());
     }
