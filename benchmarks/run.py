@@ -25,6 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import crowd
+from foreign import CASES, SLOWER, STRANGER, tell_apart
+from fuzz import Client, Fuzzer, fuzz
 from population import fill, fill_postgresql
 from server import Server, wait_until
 from workflows import ONE_TASK, SCATTER, register, run, start
@@ -33,6 +36,7 @@ HERE = Path(__file__).parent
 SERVER_CORE = 0
 GIB = 1 << 30
 MIB = 1 << 20
+ROLE = "arn:aws:iam::123456789012:role/omics"
 
 BURST = """version 1.0
 task burst {
@@ -557,6 +561,65 @@ def measure_storage() -> list[Figure]:
     return in_server(measure, "storage")
 
 
+# ---- 10: many runs at once ---------------------------------------------------------------------------------------
+
+
+def measure_crowd(runs: int, queued: int) -> list[Figure]:
+    """Live runs that wait, queued runs behind them (BENCH_FULL=1: 1,000 live), and a hundred short runs on the machine as it is."""
+    runs = 1_000 if os.environ.get("BENCH_FULL") else runs
+    server = Server(fresh("crowd"), settings=crowd.settings(runs))
+    server.start()
+    try:
+        live = crowd.waiting_runs(server, runs, 20 if runs > 20 else 5)
+        more = crowd.queued_runs(server, lambda: _queue(server, queued))
+    finally:
+        server.wreck()
+    short = in_server(lambda other: [_short_runs(other, 100 if runs > 20 else 20)], "short")
+    return [
+        Figure(
+            10,
+            f"{runs} live runs that wait for long tasks",
+            f"server {live['server_percent']:.2f} % of a core ({live['service_percent']:.2f} % with engines and supervisors), "
+            f"{live['mib_a_run']:.1f} MiB a run",
+            goal="server < 5 %, ≤ 18 MiB",
+            met=live["server_percent"] < 5 and live["mib_a_run"] <= 18,
+            details=live,
+        ),
+        Figure(
+            10,
+            f"{more['queued']:,} queued runs behind them",
+            f"server +{more['grown_mib']:.0f} MiB",
+            goal="none: < 0.5 KiB each",
+            met=more["grown_mib"] * 1024 / more["queued"] < 0.5,
+            details=more,
+        ),
+        *short,
+    ]
+
+
+def _queue(server: Server, runs: int) -> int:
+    client = server.client()
+    bucket = server.data / "objects" / "cohort"
+    bucket.mkdir(parents=True, exist_ok=True)
+    (bucket / "settings.json").write_text(json.dumps([{"runSettingId": f"s-{number}"} for number in range(runs)]))
+    batch_id = _start_batch(server, register(client, "hello", ONE_TASK))
+    if not wait_until(lambda: _submitted(client, batch_id), 300, every_seconds=0.5):
+        raise RuntimeError("the batch is not all queued")
+    return runs
+
+
+def _short_runs(server: Server, runs: int) -> Figure:
+    found = crowd.short_runs(server, runs)
+    return Figure(
+        10,
+        f"{runs} runs of one busy half second, submitted at once",
+        f"{found['seconds']:.1f} s, machine {found['busy_percent']:.0f} % busy, {found['swapped_pages']} pages swapped",
+        goal="≥ 90 % busy, none swapped",
+        met=found["done"] and found["busy_percent"] >= 90 and not found["swapped_pages"],
+        details=found,
+    )
+
+
 # ---- 14: idle ----------------------------------------------------------------------------------------------------
 
 
@@ -606,6 +669,91 @@ def measure_idle(seconds: float) -> list[Figure]:
     return in_server(measure, "idle")
 
 
+# ---- 15, 16: what no request may do ------------------------------------------------------------------------------
+
+WAITING = {"max_active_runs": 1, "storage_reserve_gib": 100_000}
+"""Settings under which no run starts."""
+
+
+def measure_fuzz(count: int) -> list[Figure]:
+    """Requests that are half right, answered by the real operations."""
+
+    def measure(server: Server) -> list[Figure]:
+        keys = server.keys
+        client = Client(server.port, key_id=keys["access_key_id"], secret=keys["secret_access_key"])
+        before_bytes = _resident_bytes(server)
+        began = time.perf_counter()
+        statuses, faults = fuzz(client, Fuzzer(seed=int(began * 1000)), count)
+        seconds = time.perf_counter() - began
+        client.close()
+        grown_mib = (_resident_bytes(server) - before_bytes) / MIB
+        return [
+            Figure(
+                15,
+                f"{count} fuzzed requests",
+                f"{len(faults)} of them the server's fault; {count / seconds:.0f}/s, resident memory +{grown_mib:.0f} MiB",
+                goal="none",
+                met=not faults and 200 in statuses,
+                details={"statuses": statuses, "faults": [repr(fault)[:2000] for fault in faults[:20]]},
+            )
+        ]
+
+    return in_server(measure, "fuzz", **WAITING)
+
+
+def _resident_bytes(server: Server) -> int:
+    pid = 0 if server.process is None else server.process.pid
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure_foreign(rounds: int) -> list[Figure]:
+    """Whether the time of an answer tells ids of another account from ids of nothing; over HTTP, signed."""
+
+    def measure(server: Server) -> list[Figure]:
+        for arguments in (["accounts", "add", STRANGER], ["keys", "create", "--account", STRANGER]):
+            subprocess.run(
+                [sys.executable, "-m", "runomics", *arguments, "--data", str(server.data)],
+                check=True,
+                capture_output=True,
+            )
+        key = json.loads((server.data / "credentials.d" / f"{STRANGER}.json").read_text())
+        stranger = Client(server.port, key_id=key["access_key_id"], secret=key["secret_access_key"])
+        pairs = tell_apart(stranger.call, _owned(server.client()), rounds)
+        stranger.close()
+        worst = ", ".join(f"{pair.case} {pair.ratio:.2f}" for pair in pairs)
+        return [
+            Figure(
+                16,
+                f"ids of others and of nothing, medians of {rounds}",
+                worst or f"{len(CASES)} cases alike",
+                goal=f"within {SLOWER - 1:.0%}",
+                met=not pairs,
+                details={"told_apart": [asdict(pair) for pair in pairs]},
+            )
+        ]
+
+    return in_server(measure, "foreign", **WAITING)
+
+
+def _owned(client: Any) -> dict[str, str]:
+    """A thing of each kind, by the kinds of `foreign.CASES`."""
+    workflow_id = register(client, "hello", ONE_TASK)
+    setting = {"workflowId": workflow_id, "roleArn": ROLE, "outputUri": "s3://runomics/x", "storageType": "DYNAMIC"}
+    batch = client.start_run_batch(
+        defaultRunSetting=setting, batchRunSettings={"inlineSettings": [{"runSettingId": "one"}]}
+    )
+    arn = client.get_workflow(id=workflow_id)["arn"]
+    return {
+        "workflow": workflow_id,
+        "run": start(client, workflow_id),
+        "group": client.create_run_group(name="mine")["id"],
+        "cache": client.create_run_cache(cacheS3Location="s3://runomics/cache")["id"],
+        "configuration": client.create_configuration(name="mine", runConfigurations={})["name"],
+        "share": client.create_share(resourceArn=arn, principalSubscriber="555555555555")["shareId"],
+        "batch": batch["id"],
+    }
+
+
 def table(figures: list[Figure]) -> str:
     rows = [("#", "what", "ours", "peer", "goal", "")]
     for figure in figures:
@@ -619,7 +767,7 @@ def table(figures: list[Figure]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="1,2,3,4,5,7,8,11,13,14", help="numbers to measure")
+    parser.add_argument("--only", default="1,2,3,4,5,7,8,10,11,13,14,15,16", help="numbers to measure")
     parser.add_argument("--rows", type=int, default=1_000_000, help="ended runs in the database for 1, 7, 8 and 11")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the rows and short loads: a smoke test")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="for 1, 2, 7, 8 and 11")
@@ -650,8 +798,11 @@ def measure_wanted(options: argparse.Namespace, new_database: Callable[[], dict[
         ({1}, lambda: measure_busy_starts(seconds)),
         ({2}, lambda: measure_batch(2_000 if options.quick else 100_000, new_database())),
         ({3, 4, 5}, lambda: measure_runs(4 if options.quick else 15)),
+        ({10}, lambda: measure_crowd(20 if options.quick else 200, 2_000 if options.quick else 100_000)),
         ({13}, measure_storage),
         ({14}, lambda: measure_idle(3 if options.quick else 10)),
+        ({15}, lambda: measure_fuzz(5_000 if options.quick else 100_000)),
+        ({16}, lambda: measure_foreign(50 if options.quick else 1_000)),
     ]
     for numbers, measure in parts:
         if numbers & wanted:

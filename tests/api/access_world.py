@@ -8,7 +8,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from runomics.server_pages import Pages
 from runomics.store import accounts
 from runomics.web.exports import Exports
 from runomics.web.management import Management, folders_below
+from runomics.web.metrics import Metrics
 from runomics.web.operator import Operator
 from runomics.wire.asgi import Edge, Handler
 from runomics.wire.model import ServiceModel
@@ -76,6 +77,7 @@ class AccessWorld:
         self.operator = Key(document["access_key_id"], document["secret_access_key"])
         self.ring = KeyRing(lambda: self.box.store.read(accounts.list_keys))
         self.port = 0
+        self.edge_authorize: Callable[[Caller, str, Mapping[str, Any]], None] = lambda *_: None
 
     # ---- asking --------------------------------------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class AccessWorld:
     def _edge(self, audit: AuditLog) -> Edge:
         store = self.box.store
         authorizer = Authorizer(self.ring.policies, facts_of(store.read, "us-east-1"))
+        self.edge_authorize = authorizer
 
         def caller_of(key: AccessKey, request_id: str = "") -> Caller:
             return Caller(key.account, key.principal_arn, key.key_id, request_id, self.box.now_ms, self.box.site)
@@ -178,6 +181,7 @@ class AccessWorld:
         pages = Pages(
             exports=exports,
             operator=lambda: operator,
+            metrics=Metrics(look=_no_figures, token="nobody has it", is_open=False),
             management=management,
             operator_key_id=self.operator.access_key_id,
             caller_of=caller_of,
@@ -193,12 +197,16 @@ class AccessWorld:
             store=store,
             find_key=self.ring.keys.get,
             make_caller=caller_of,
-            authorize=authorizer,
+            authorize=lambda *asked: self.edge_authorize(*asked),
             region="us-east-1",
             now=time.time,
             pages=pages.by_path(),
             audit=auditing(audit),
         )
+
+
+def _no_figures() -> Any:
+    raise AssertionError("nobody may read the figures of this server")
 
 
 class _NoStorage:
