@@ -126,12 +126,13 @@ class Service:
             raise CannotStart(f"{error.strerror}; give --listen another address, or port 0 for a free one") from error
         self._networks = _networks(settings)
         self._connections = _connections(settings)
-        self._secrets = data_directory.load_secrets(data)
         try:
             self._database_lock = self._locked_database()
             self._store = open_store(data, settings.database_url, connections=settings.database_connections)
+            is_used = settings.database is not None and bool(self._store.read(accounts.list_keys))
         except (NewerDatabase, DatabaseUnavailable) as error:
             raise CannotStart(str(error)) from error
+        self._secrets = data_directory.load_secrets(data, is_used=is_used)
         data_directory.keys(self._store, data, account=settings.account, now_ms=self._clock.now_ms())
         self._keys = KeyRing(lambda: self._store.read(accounts.list_keys))
         self._authorize = Authorizer(self._keys.policies, facts_of(self._read_facts(), settings.region))

@@ -66,12 +66,20 @@ def _check_format(data: Path) -> None:
         raise CannotStart(f"{data} has format {found}; this program knows {FORMAT}: use a newer runomics")
 
 
-def load_secrets(data: Path) -> Secrets:
-    """The signing keys, made when there are none."""
+def load_secrets(data: Path, *, is_used: bool) -> Secrets:
+    """The signing keys, made when there are none. `is_used`: the database, which is elsewhere, has rows.
+
+    Raises:
+        CannotStart: the database has been used, and not with this directory: definitions, logs and keys would be missing.
+    """
     file = data / "keys"
     try:
         document = orjson.loads(file.read_bytes())
     except FileNotFoundError:
+        if is_used:
+            raise CannotStart(
+                f"the database was used with another data directory than {data}: give --data that one, or --database an empty one"
+            ) from None
         document = {"page_key": secrets.token_hex(32), "export_key": secrets.token_hex(32)}
         write_private(file, document)
     return Secrets(bytes.fromhex(document["page_key"]), bytes.fromhex(document["export_key"]))

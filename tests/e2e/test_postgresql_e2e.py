@@ -145,3 +145,15 @@ def test_a_key_whose_policy_asks_for_tags_reads_them_off_the_loop(
     assert client.get_workflow(id=workflow_id)["tags"] == {"team": "red"}
     with pytest.raises(ClientError, match="AccessDenied"):
         client.list_workflows()
+
+
+def test_a_used_database_is_not_taken_with_a_new_data_directory(mortal: Cluster, serve: Any, tmp_path: Path) -> None:
+    url = mortal.empty()
+    serve(database=url).server.stop()
+    for _ in range(2):
+        command = [sys.executable, "-m", "runomics", "serve", f"--data={tmp_path}", "--listen=127.0.0.1:0"]
+        other = subprocess.run(
+            command, env={**os.environ, "RUNOMICS_DATABASE": url}, capture_output=True, text=True, timeout=60
+        )
+        assert other.returncode == 1
+        assert "was used with another data directory" in other.stderr

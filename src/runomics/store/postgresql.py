@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+OLDEST_SERVER = 14
 CONNECTIONS_MIN = 4
 TRIES = 20
 """Of a unit that ran into others. Each time somebody else's unit was kept, so that all of them come through."""
@@ -60,7 +61,7 @@ class PostgresqlStore:
         self._writers = _Connections(lambda: PostgresqlConnection(url), half)
         try:
             with self._writers.one() as connection:
-                _require_utf8(connection)
+                _require_fit(connection)
                 migrate(connection)
         except psycopg.Error as error:
             self._writers.close()
@@ -227,7 +228,10 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_result(result)
 
 
-def _require_utf8(connection: PostgresqlConnection) -> None:
+def _require_fit(connection: PostgresqlConnection) -> None:
+    version = int(connection.execute("show server_version_num").fetchone()[0])
+    if version < OLDEST_SERVER * 10_000:
+        raise StoreUnavailable(f"PostgreSQL {version // 10_000} is too old: {OLDEST_SERVER} or newer is needed")
     encoding = connection.execute("show server_encoding").fetchone()[0]
     if encoding != "UTF8":
         raise StoreUnavailable(
