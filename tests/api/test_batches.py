@@ -114,7 +114,7 @@ def test_a_run_of_a_batch_is_the_run_that_start_run_makes(desk: Desk, workflow_i
         "networkingMode": "RESTRICTED",
         "scratchStorageMode": "LOCAL",
         "requesterPaysEnabled": True,
-        "sessionPolicy": "{}",
+        "sessionPolicy": '{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}',
         "parameters": {**READS, "copies": 1},
     }
     alone = desk.box.call("GetRun", id=desk.box.start_run(workflow_id, tags={"a": "b"}, **members)["id"])

@@ -100,7 +100,7 @@ def test_every_member_is_kept_and_comes_back(box: Box, workflow_id: str) -> None
         "tags": {"a": "1"},
         "networkingMode": "RESTRICTED",
         "scratchStorageMode": "LOCAL",
-        "sessionPolicy": '{"Version": "2012-10-17", "Statement": []}',
+        "sessionPolicy": '{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}',
         "requesterPaysEnabled": True,
         "outputUriPrefixMode": "NONE_WITH_OVERWRITE",
     }
@@ -332,7 +332,7 @@ FULL: dict[str, Any] = {
     "scratchStorageMode": "LOCAL",
     "requesterPaysEnabled": True,
     "outputUriPrefixMode": "NONE_WITH_OVERWRITE",
-    "sessionPolicy": "{}",
+    "sessionPolicy": '{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}',
     "networkingMode": "RESTRICTED",
 }
 SHOWN = (*FULL, "workflowId", "workflowType", "digest")
@@ -361,7 +361,7 @@ def test_each_value_taken_over_may_be_given_anew(box: Box, workflow_id: str) -> 
         "scratchStorageMode": "SHARED",
         "requesterPaysEnabled": False,
         "outputUriPrefixMode": "SERVICE_DEFINED",
-        "sessionPolicy": "{ }",
+        "sessionPolicy": '{"Statement": {"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}}',
         "tags": {"b": "2"},
     }
     found = box.call("GetRun", id=box.start_run(None, runId=source_id, **anew)["id"])
@@ -459,3 +459,16 @@ def test_a_token_belongs_to_its_operation_and_account(box: Box, workflow_id: str
     assert box.call("StartRun", workflowId=workflow_id, **request)["status"] == "PENDING"
     other = box.registered_workflow(account=OTHER)
     assert box.call("StartRun", account=OTHER, workflowId=other, **request)["id"] == "1000001"
+
+
+@pytest.mark.source("assumed")
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ("{}", "sessionPolicy: The policy: Statement must be a statement or a list of at least one."),
+        ("x", "sessionPolicy: The policy: it is not JSON"),
+        ('{"Statement": {"Effect": "Allow", "Action": "s3:*"}}', "exactly one of Resource and NotResource is needed"),
+    ],
+)
+def test_a_session_policy_that_is_none_is_refused(box: Box, workflow_id: str, policy: str, says: str) -> None:
+    assert says in refused(box, workflow_id, ValidationException, sessionPolicy=policy)

@@ -270,7 +270,7 @@ def test_every_member_that_boto3_knows_passes_through(live: Live) -> None:
         "tags": {"a": "1"},
         "networkingMode": "RESTRICTED",
         "scratchStorageMode": "LOCAL",
-        "sessionPolicy": "{}",
+        "sessionPolicy": '{"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}',
         "outputUriPrefixMode": "NONE_WITH_OVERWRITE",
         "requesterPaysEnabled": True,
         "parameters": {"reads": "s3://bucket/r", "copies": 2, "name": None},

@@ -83,6 +83,30 @@ def ending(run: Mapping[str, Any]) -> tuple[str, str | None, str]:
 
 
 @pytest.mark.slow
+def test_a_session_policy_narrows_one_run(site: Any) -> None:
+    for bucket in ("narrow", "wide"):
+        site.put(f"s3://{bucket}/key", b"content")
+    workflow = register(site.client, "copy", COPY)
+    statements = [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::narrow/*"},
+        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::narrow/out/*"},
+    ]
+    usual: dict[str, Any] = {
+        "parameters": {"from": "s3://narrow/key"},
+        "outputUri": "s3://narrow/out",
+        "sessionPolicy": json.dumps({"Statement": statements}),
+    }
+    no = "the run's sessionPolicy does not allow"
+    outcomes = [
+        ending(site.end_of(site.start(workflow, **{**usual, **more})))
+        for more in ({}, {"parameters": {"from": "s3://wide/key"}}, {"outputUri": "s3://narrow/else"})
+    ]
+    assert outcomes[0] == ("COMPLETED", None, "")
+    assert (outcomes[1][:2], f"{no} s3:GetObject" in outcomes[1][2]) == (("FAILED", "IMPORT_FAILED"), True), outcomes
+    assert (outcomes[2][:2], f"{no} s3:PutObject" in outcomes[2][2]) == (("FAILED", "EXPORT_FAILED"), True), outcomes
+
+
+@pytest.mark.slow
 def test_a_roles_file_says_what_a_run_reads_and_writes(serve: Callable[..., Any], tmp_path: Path) -> None:
     roles = tmp_path / "roles.toml"
     roles.write_text(f'[[role]]\narn = "{LAB}"\nread = ["genomes"]\nwrite = ["results"]\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -84,6 +85,61 @@ def denied(act: Callable[[], Any]) -> str | None:
     except ObjectForbidden as error:
         return str(error)
     return None
+
+
+# ---- session policies --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.source("guide")
+def test_a_session_policy_narrows_what_the_role_allows(world: World) -> None:
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": "s3:GetObject",
+                "Resource": ["arn:aws:s3:::genomes/*", "arn:aws:s3:::secret/*"],
+            },
+            {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::results/mine/*"},
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::genomes"},
+            {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::genomes/private/*"},
+        ],
+    }
+    world.objects.upload_bytes(b"p", "s3://genomes/private/key")
+    view = world.access(roles(read=["genomes"], write=["results"])).of_run(ACCOUNT, ROLE, json.dumps(policy))
+    no = "the run's sessionPolicy does not allow"
+    assert denied(lambda: view.head("s3://genomes/key")) is None
+    assert denied(lambda: view.read_bytes("s3://genomes/key", 100)) is None
+    assert denied(lambda: list(view.list("s3://genomes/"))) is None
+    assert denied(lambda: view.upload_bytes(b"x", "s3://results/mine/a")) is None
+    assert denied(lambda: view.bucket_exists("results")) is None
+    assert (
+        denied(lambda: view.head("s3://genomes/private/key"))
+        == f"S3 access denied for s3://genomes/private/key: {no} s3:GetObject"
+    )
+    assert (
+        denied(lambda: view.read_bytes("s3://results/key", 9))
+        == f"S3 access denied for s3://results/key: {no} s3:GetObject"
+    )
+    assert denied(lambda: view.list("s3://results/")) == f"S3 access denied for s3://results: {no} s3:ListBucket"
+    assert (
+        denied(lambda: view.upload_bytes(b"x", "s3://results/yours"))
+        == f"S3 access denied for s3://results/yours: {no} s3:PutObject"
+    )
+    with Path(world.root / "x").open("w+b") as file:
+        assert denied(lambda: view.upload(file.fileno(), "s3://results/yours")) is not None
+        info = ObjectInfo("s3://results/key", 7, "etag")
+        assert denied(lambda: view.download(info, file.fileno())) is not None
+    assert "may not read bucket secret" in (denied(lambda: view.head("s3://secret/key")) or "")
+
+
+def test_a_session_policy_gives_nothing_that_the_role_has_not(world: World) -> None:
+    everything = json.dumps({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})
+    view = world.access(roles(read=["genomes"])).of_run(ACCOUNT, ROLE, everything)
+    assert denied(lambda: view.head("s3://genomes/key")) is None
+    assert "may not read bucket results" in (denied(lambda: view.head("s3://results/key")) or "")
+    foreign = world.access().of_run(ACCOUNT, OTHERS_ROLE, everything)
+    assert "is not a role of account" in (denied(lambda: foreign.head("s3://genomes/key")) or "")
 
 
 # ---- roles -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ when it is attached, instead of being kept with a statement that would not mean 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -153,6 +154,12 @@ def compiled(text: str) -> Policy:
     """
     name = managed_name(text)
     return parse(text if name is None else MANAGED[name])
+
+
+@functools.lru_cache(maxsize=256)
+def compiled_once(document: str) -> Policy:
+    """`parse` of a document that is asked again and again. Raises: PolicyError."""
+    return parse(document)
 
 
 # ---- the document ------------------------------------------------------------------------------------------------

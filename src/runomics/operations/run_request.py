@@ -9,6 +9,7 @@ import orjson
 
 from runomics.domain.identity import MalformedName, parse_s3_uri
 from runomics.domain.limits import Limits
+from runomics.domain.policy import PolicyError, compiled_once
 from runomics.domain.storage import DYNAMIC
 from runomics.store.runs import RunRow
 from runomics.wire.errors import ValidationException
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         outputUriPrefixMode: NotRequired[Literal["SERVICE_DEFINED", "NONE_WITH_OVERWRITE"]]  # noqa: N815 - the API's name
         requesterPaysEnabled: NotRequired[bool]  # noqa: N815 - the API's name
         parametersUri: NotRequired[str]  # noqa: N815 - the API's name
+        sessionPolicy: NotRequired[str]  # noqa: N815 - the API's name
 
 
 KEPT = frozenset(
@@ -95,11 +97,20 @@ def check(request: StartRunRequest, limits: Limits) -> None:
         )
     if request.get("workflowType") == "READY2RUN":
         _check_ready2run(request)
+    if "sessionPolicy" in request:
+        _check_session_policy(request["sessionPolicy"])
     if "parameters" in request and "parametersUri" in request:
         raise ValidationException("parameters and parametersUri were both given: give one of them.")
     check_s3_uri("outputUri", request["outputUri"])
     if "tags" in request:
         check_tags(request["tags"], limits)
+
+
+def _check_session_policy(document: str) -> None:
+    try:
+        compiled_once(document)
+    except PolicyError as error:
+        raise ValidationException(f"sessionPolicy: {error}.") from error
 
 
 def _check_ready2run(request: StartRunRequest) -> None:

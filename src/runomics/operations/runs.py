@@ -1,6 +1,7 @@
 """The operations on runs: start, look, list, cancel, delete. Server process, one transaction each.
 
-Deviation: sessionPolicy is kept and answered; it does not narrow what the role allows.
+Deviation: sessionPolicy narrows which objects a run reads (s3:GetObject, s3:ListBucket) and writes (s3:PutObject); what it says of logs
+and images is not asked, and one with a condition that this server cannot evaluate is refused.
 Deviation: a VPC is a network that the operator of the server defines; RESTRICTED tasks reach nothing, not even S3.
 """
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from runomics.domain.failures import Failure
 from runomics.domain.inputs import split_s3
+from runomics.domain.policy import Decision, Policy, compiled_once
 from runomics.domain.roles import Credentials, Role, account_of
 from runomics.ports import Clock, ObjectForbidden, ObjectInfo, ObjectStore
 from runomics.store import buckets
@@ -66,6 +67,46 @@ class ScopedObjects:
             raise ObjectForbidden(f"S3 access denied for {uri}: {why_not}")
 
 
+@dataclass(frozen=True, slots=True)
+class NarrowedObjects:
+    """ports.ObjectStore, narrowed to the objects that an IAM policy allows. Source: guide, IAM session policies (both have to allow)."""
+
+    store: ObjectStore
+    policy: Policy
+
+    def head(self, uri: str) -> ObjectInfo:
+        self._ask("s3:GetObject", uri)
+        return self.store.head(uri)
+
+    def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
+        self._ask("s3:ListBucket", f"s3://{split_s3(prefix_uri)[0]}")
+        return self.store.list(prefix_uri)
+
+    def bucket_exists(self, bucket: str) -> bool:
+        """Whether there is such a bucket; what may be written into it is asked of each object."""
+        return self.store.bucket_exists(bucket)
+
+    def download(self, info: ObjectInfo, descriptor: int, on_bytes: Callable[[int], None] | None = None) -> str:
+        self._ask("s3:GetObject", info.uri)
+        return self.store.download(info, descriptor, on_bytes)
+
+    def upload(self, descriptor: int, uri: str, on_bytes: Callable[[int], None] | None = None) -> ObjectInfo:
+        self._ask("s3:PutObject", uri)
+        return self.store.upload(descriptor, uri, on_bytes)
+
+    def upload_bytes(self, data: bytes, uri: str) -> ObjectInfo:
+        self._ask("s3:PutObject", uri)
+        return self.store.upload_bytes(data, uri)
+
+    def read_bytes(self, uri: str, limit_bytes: int) -> bytes:
+        self._ask("s3:GetObject", uri)
+        return self.store.read_bytes(uri, limit_bytes)
+
+    def _ask(self, action: str, uri: str) -> None:
+        if self.policy.decide(action, f"arn:aws:s3:::{uri.removeprefix('s3://')}", {}) is not Decision.ALLOWED:
+            raise ObjectForbidden(f"S3 access denied for {uri}: the run's sessionPolicy does not allow {action}")
+
+
 class ObjectAccess:
     """Makes views of the server's object store.
 
@@ -108,8 +149,15 @@ class ObjectAccess:
             return None
         return Failure("ASSUME_ROLE_FAILED", f"IAM role is invalid or inaccessible: {role_arn[:200]}: {why}.")
 
-    def of_run(self, account: str, role_arn: str) -> ObjectStore:
-        """What a run of `account` with this role may touch: nothing when it cannot take the role."""
+    def of_run(self, account: str, role_arn: str, session_policy: str | None = None) -> ObjectStore:
+        """What a run of `account` with this role may touch: nothing when it cannot take the role.
+
+        With a session policy (an IAM policy document) only what that allows as well.
+        """
+        whole = self._of_role(account, role_arn)
+        return whole if session_policy is None else NarrowedObjects(whole, compiled_once(session_policy))
+
+    def _of_role(self, account: str, role_arn: str) -> ObjectStore:
         failure = self.role_failure(account, role_arn)
         if failure is not None:
             return ScopedObjects(self._objects, lambda _: failure.message, lambda _: failure.message)

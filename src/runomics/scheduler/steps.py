@@ -655,7 +655,8 @@ class Steps:
 
     def _objects_of(self, run: RunRow) -> ObjectStore:
         """What the run may touch with its role."""
-        return self._access.of_run(run.account, run.role_arn)
+        session_policy = orjson.loads(run.extra).get("sessionPolicy") if "sessionPolicy" in run.extra else None
+        return self._access.of_run(run.account, run.role_arn, session_policy)
 
     def _definition(self, run: RunRow) -> Path:
         return self._definitions.tree(run.definition_sha256)
