@@ -26,7 +26,7 @@ WIDTHS = (20, 120)
 
 @dataclass(slots=True)
 class Kind:
-    """One way to run a task, and what its rounds took: width → seconds of CPU of the whole machine, and of time."""
+    """One way to run a task, and what its rounds took: width → seconds of CPU of the service and its tasks, and of time."""
 
     name: str
     server: Server
@@ -35,14 +35,18 @@ class Kind:
     wall: dict[int, list[float]] = field(default_factory=lambda: {width: [] for width in WIDTHS})
 
     def per_task(self, figures: dict[int, list[float]]) -> float:
-        """Of a task: the least of each width, for others work on the machine too."""
+        """Of a task: the least of each width, for others use the machine's caches too."""
         return (min(figures[WIDTHS[1]]) - min(figures[WIDTHS[0]])) / (WIDTHS[1] - WIDTHS[0])
 
 
-def machine_cpu() -> float:
-    """Busy CPU seconds of the whole machine."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    return sum(int(value) for index, value in enumerate(fields[:8]) if index not in (3, 4)) / os.sysconf("SC_CLK_TCK")
+def tree_cpu(root: int) -> float:
+    """CPU seconds of a process, of those below it, and of all that these have waited for."""
+    fields = Path(f"/proc/{root}/stat").read_text().rsplit(")", 1)[1].split()
+    own = sum(int(value) for value in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    children = {
+        child for thread in Path(f"/proc/{root}/task").iterdir() for child in (thread / "children").read_text().split()
+    }
+    return own + sum(tree_cpu(int(child)) for child in children)
 
 
 def measure(rounds: int) -> list[Kind]:
@@ -82,12 +86,14 @@ def measure(rounds: int) -> list[Kind]:
 def run(kind: Kind, width: int) -> tuple[float, float]:
     """CPU seconds of the machine and seconds of time that a scatter of that width took."""
     client: Any = kind.server.client()
-    before = machine_cpu()
+    if kind.server.process is None:
+        raise RuntimeError("the server was not started")
+    before = tree_cpu(kind.server.process.pid)
     run_id = start(client, kind.workflow_id, parameters={"width": width})
     began = time.perf_counter()
     if not wait_until(lambda: client.get_run(id=run_id)["status"] == "COMPLETED", 120, every_seconds=0.05):
         raise RuntimeError(f"{kind.name}: {client.get_run(id=run_id)}")
-    return machine_cpu() - before, time.perf_counter() - began
+    return tree_cpu(kind.server.process.pid) - before, time.perf_counter() - began
 
 
 def main() -> int:

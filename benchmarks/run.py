@@ -28,6 +28,7 @@ from typing import Any
 import crowd
 from foreign import CASES, SLOWER, STRANGER, tell_apart
 from fuzz import Client, Fuzzer, fuzz
+from image_tasks import measure as measure_kinds
 from population import fill, fill_postgresql
 from server import Server, wait_until
 from workflows import ONE_TASK, SCATTER, register, run, start
@@ -529,6 +530,26 @@ def _scatter(server: Server, client: Any) -> Figure:
     )
 
 
+def measure_image_tasks(rounds: int) -> list[Figure]:
+    """Number 5 in an image, beside the host's root; nothing where there is no registry to pull from."""
+    if shutil.which("docker-registry") is None or shutil.which("skopeo") is None:
+        return []
+    host, *images = measure_kinds(rounds)
+    host_ms = host.per_task(host.cpu) * 1000
+    return [
+        Figure(
+            17,
+            f"per task of a scatter of `true`, {kind.name}",
+            f"{kind.per_task(kind.cpu) * 1000:.1f} ms CPU, {1 / kind.per_task(kind.wall):.0f} tasks/s",
+            peer=f"on the host's root: {host_ms:.1f} ms CPU",
+            goal="≤ 1.2 of the host's root",
+            met=kind.per_task(kind.cpu) * 1000 <= 1.2 * host_ms,
+            details={"cpu_seconds": kind.cpu, "wall_seconds": kind.wall},
+        )
+        for kind in images
+    ]
+
+
 def measure_storage() -> list[Figure]:
     def measure(server: Server) -> list[Figure]:
         client = server.client()
@@ -767,7 +788,7 @@ def table(figures: list[Figure]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="1,2,3,4,5,7,8,10,11,13,14,15,16", help="numbers to measure")
+    parser.add_argument("--only", default="1,2,3,4,5,7,8,10,11,13,14,15,16,17", help="numbers to measure")
     parser.add_argument("--rows", type=int, default=1_000_000, help="ended runs in the database for 1, 7, 8 and 11")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the rows and short loads: a smoke test")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="for 1, 2, 7, 8 and 11")
@@ -803,6 +824,7 @@ def measure_wanted(options: argparse.Namespace, new_database: Callable[[], dict[
         ({14}, lambda: measure_idle(3 if options.quick else 10)),
         ({15}, lambda: measure_fuzz(5_000 if options.quick else 100_000)),
         ({16}, lambda: measure_foreign(50 if options.quick else 1_000)),
+        ({17}, lambda: measure_image_tasks(2 if options.quick else 5)),
     ]
     for numbers, measure in parts:
         if numbers & wanted:
