@@ -105,9 +105,10 @@ def settings_of_status(
 def note_submissions(tx: Tx, batch: BatchRow, outcomes: Sequence[tuple[int, NewRun | Refusal]]) -> None:
     """Insert the runs that these settings (row ids) became, and note of each setting what it became."""
     started = [outcome for _, outcome in outcomes if isinstance(outcome, NewRun)]
-    if started:
-        runs.insert_runs(tx, started)
     SQL.note_submission(tx, [_submission(row_id, outcome) for row_id, outcome in outcomes])
+    if started:
+        # Late: from here to the commit PostgreSQL lets nobody else count runs of this account.
+        runs.insert_runs(tx, started)
     SQL.count_submitted(tx, id=batch.id, started=len(started), failed=len(outcomes) - len(started))
 
 
