@@ -13,6 +13,7 @@ from runomics.domain.resources import (
     instance_type,
     memory_bytes,
     round_resources,
+    scratch_gib,
     whole_gib,
 )
 
@@ -118,6 +119,12 @@ def test_a_type_that_is_found_holds_the_task(cpus: int, memory_gib: int) -> None
     _, family, size = name.split(".")
     assert sizes[size] >= cpus
     assert sizes[size] * {"c": 2, "m": 4, "r": 8}[family] >= memory_gib
+
+
+@pytest.mark.source("guide")
+@pytest.mark.parametrize(("gib", "size"), [(0, 16), (1, 16), (16, 16), (17, 32), (3072, 3072), (4000, 3072)])
+def test_local_scratch_comes_in_steps_of_16_gib(gib: int, size: int) -> None:
+    assert scratch_gib(gib * GIB) == size
 
 
 def test_bytes_in_whole_gib_are_never_less() -> None:

@@ -124,6 +124,23 @@ def test_metrics_tell_of_a_running_task_what_it_uses(site: Any) -> None:
     assert samples()["runomics_tasks_running"] == 0
 
 
+def test_a_task_s_own_tmp_takes_nothing_of_the_runs_storage(site: Any) -> None:
+    script = "head -c 300000000 /dev/zero > /tmp/large; df --output=size -B1G /tmp | tail -1; sleep 1.5"
+    run_id = site.start(
+        site.register(workflow(script, 'disks: "20 GiB"')), scratchStorageMode="LOCAL", storageType="DYNAMIC"
+    )
+    run = site.end_of(run_id)
+    assert run["status"] == "COMPLETED", run
+    assert (run["scratchStorageMode"], run["storageCapacity"]) == ("LOCAL", 1)
+    assert int(site.outputs(run)["main.said"]) in (31, 32)
+    used = measures(site, run)
+    assert used["scratchStorageReservedGiB"] == 32
+    assert 0.27 < used["scratchStorageUtilizedGiB"] < 0.35
+    stream = next((site.data / "logs").glob(f"*/manifest/run/{run_id}/{run['uuid']}.log"))
+    manifest = json.loads(stream.read_text().splitlines()[0].split("\t", 1)[1])
+    assert manifest["metrics"]["storageMaximumBytes"] < 100 << 20
+
+
 TROUBLE = {
     "works": (BUSY, "COMPLETED", {None}),
     "forks": (FORKS, "FAILED", {"RUN_TASK_FAILED"}),

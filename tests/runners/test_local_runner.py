@@ -271,6 +271,7 @@ def test_doctor_finds_that_containers_overlays_and_limits_work(world: RunnerWorl
     assert {finding.name: finding.works for finding in findings} == {
         "task container": True,
         "image overlay": True,
+        "/tmp of its own (scratchStorageMode LOCAL)": True,
         "task limits (cgroup)": True,
         "task limits (cpu)": True,
         "task limits (processes)": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,39 @@ def test_the_services_own_variables_cannot_be_set_by_a_task(desk_with: Callable[
         "AWS_WORKFLOW_TASK_ID": str(row.id),
         "AWS_WORKFLOW_TASK_UUID": row.uuid,
     }
+
+
+@pytest.mark.source("guide")
+def test_local_scratch_is_a_tmp_of_the_size_that_was_asked_for(desk_with: Callable[..., Desk]) -> None:
+    desk = desk_with()
+    desk.tasks.close()
+    desk.place = replace(desk.place, has_local_scratch=True)
+    desk.tasks = desk.new_tasks()
+    desk.tasks.open_run(desk.place)
+    desk.submit("a", disk_bytes=20 * GIB)
+    desk.submit("b", disk_bytes=5000 * GIB)
+    small, large = desk.rows()
+    image = desk.place.run_directory / "scratch" / f"{name(small)}.img"
+    assert desk.runner.specs[name(small)]["local_tmp"] == {"image": str(image), "bytes": 32 * GIB}
+    assert (small.scratch_gib, large.scratch_gib) == (32, 3072)
+    assert desk.notes == [
+        f"Task b (task ID {large.id}) asks for more than 3072 GiB of disk and gets a /tmp of 3072 GiB."
+    ]
+
+
+@pytest.mark.source("guide")
+def test_shared_scratch_passes_disks_over(desk_with: Callable[..., Desk]) -> None:
+    desk = desk_with()
+    desk.submit("a", disk_bytes=20 * GIB)
+    (row,) = desk.rows()
+    assert (desk.runner.specs[name(row)]["local_tmp"], row.scratch_gib) == (None, None)
+
+
+def test_a_plain_user_s_run_is_told_that_its_scratch_is_shared(desk_with: Callable[..., Desk]) -> None:
+    desk = desk_with()
+    desk.tasks.close()
+    desk.place = replace(desk.place, has_local_scratch=True, rootless=True)
+    desk.tasks = desk.new_tasks()
+    desk.tasks.open_run(desk.place)
+    desk.submit("a")
+    assert "cannot give it one of its own (LOCAL)" in desk.notes[0]

@@ -54,6 +54,18 @@ def round_resources(cpus: float, memory_bytes: int) -> tuple[int, int]:
     return max(1, math.ceil(cpus)), whole_gib(memory_bytes)
 
 
+SCRATCH_STEP_GIB, MOST_SCRATCH_GIB = 16, 3072
+
+
+def scratch_gib(size_bytes: int) -> int:
+    """GiB of a task's own /tmp: steps of 16, at least 16, at most 3,072. 0 bytes means not asked for.
+
+    Source: guide, workflows-ephemeral-storage.
+    """
+    steps = max(1, -(-size_bytes // (SCRATCH_STEP_GIB * GIB)))
+    return min(MOST_SCRATCH_GIB, steps * SCRATCH_STEP_GIB)
+
+
 # ---- instance types ----------------------------------------------------------------------------------------------
 
 # Source of all tables: guide, memory-and-compute-tasks and task-accelerators.

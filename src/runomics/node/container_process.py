@@ -12,11 +12,12 @@ import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import time
 from typing import Any, NamedTuple
 
-from . import bridge, cgroups, containers, crun, host_etc, image_root, image_user, linux, volume
+from . import bridge, cgroups, containers, crun, host_etc, image_root, image_user, linux, local_tmp, volume
 from .containers import Descriptors, Root
 from .image_user import User
 from .spec import Spec
@@ -30,7 +31,8 @@ PIPE_BYTES = 65536
 OOM_SCORE_ADJUSTMENT = "500"
 """When the host itself runs out of memory, a task goes before the service and the supervisors."""
 MESSAGE_BYTES = 2000
-ROOTFS, HOST_ETC = "rootfs", "host-etc"
+LIMIT_SECONDS = 30.0
+ROOTFS, HOST_ETC, LOCAL_TMP = "rootfs", "host-etc", "tmp"
 """In the attempt's directory: where an image's root is mounted, and its own snapshot of /etc where the spec names no place for them."""
 
 
@@ -60,6 +62,8 @@ class ContainerProcess:
         """`root` is a descriptor of the run's volume; `directory` the attempt's own, out of reach of tasks."""
         self._said = b""
         self._directory = directory
+        self._pids = spec.pids
+        self._block: int | None = None
         with contextlib.ExitStack() as opened:
 
             def keep(descriptor: int) -> int:
@@ -77,6 +81,10 @@ class ContainerProcess:
                 image = f"{directory}/{ROOTFS}"
                 os.makedirs(image, exist_ok=True)
             scratch = {name: keep(fd) for name, fd in volume.make_scratch(root, spec.scratch, directories).items()}
+            self.local_tmp: int | None = None
+            if spec.local_tmp is not None:
+                top = local_tmp.mount(spec.local_tmp.image, spec.local_tmp.bytes, f"{directory}/{LOCAL_TMP}")
+                scratch[containers.TMP] = self.local_tmp = top
             user = ROOT_USER
             if image is not None:
                 image_root.mount(spec, image)
@@ -88,11 +96,16 @@ class ContainerProcess:
                 image_user.own_directory(root, os.path.relpath(spec.cwd, containers.WORKFLOW), uid, gid)
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
+            block: int | None = None
+            if containers.limits_processes(spec):
+                block, self._block = os.pipe2(os.O_CLOEXEC)
+                keep(block)
             descriptors = Descriptors(
                 status=status,
                 tmp=scratch[containers.TMP],
                 home=scratch.get(containers.HOME),
                 seccomp=None if spec.seccomp is None else keep(os.open(spec.seccomp, os.O_RDONLY | os.O_CLOEXEC)),
+                block=block,
             )
             place = spec.host_etc or f"{directory}/{HOST_ETC}"
             looks = host_etc.recent_look(time.monotonic())
@@ -130,11 +143,29 @@ class ContainerProcess:
                 fcntl.fcntl(self._options_pipe, F_SETPIPE_SZ, len(self._content))
             # All in one write, which a signal cannot part: half of the options must not be taken for all.
             os.write(self._options_pipe, self._content)
+            self._limit_processes()
         except OSError:
             os.kill(self.pid, signal.SIGKILL)
             raise
         finally:
             os.close(self._options_pipe)
+            if self._block is not None:
+                os.close(self._block)
+
+    def _limit_processes(self) -> None:
+        """Limit the container from outside, once bwrap has made it and before the command: a limit counts from its user namespace on."""
+        if self._block is None:
+            return
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not (inside := self.status().own - {self.pid}):
+            # Hung up: bwrap has failed, and its words say of what.
+            events = select.poll()
+            events.register(self._status, select.POLLIN)
+            if dict(events.poll(1000)).get(self._status, 0) & select.POLLHUP or time.monotonic() > deadline:
+                return
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(min(inside), resource.RLIMIT_NPROC, (self._pids, self._pids))
+        os.write(self._block, b"0")
 
     def status(self) -> Status:
         """What it has said so far; never waits."""
@@ -175,6 +206,8 @@ class ContainerProcess:
         """Let go of the descriptors; the process is not touched."""
         os.close(self._status)
         os.close(self._stderr)
+        if self.local_tmp is not None:
+            os.close(self.local_tmp)
 
 
 def _open_output(root: int, path: str | None) -> int:

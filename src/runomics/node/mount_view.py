@@ -68,7 +68,7 @@ def entered(namespaces: Namespaces | None, spec: Spec) -> Iterator[None]:
     if namespaces is not None:
         with _private_copy(namespaces, spec.volume):
             yield
-    elif spec.rootfs is None:
+    elif spec.rootfs is None and spec.local_tmp is None:
         yield
     elif spec.rootless:
         linux.become_root_of_new_user_namespace()

@@ -18,6 +18,7 @@ from . import delegation, image_root, mount_view, supervisor, volume
 from . import spec as specs
 
 OOM_BYTES = 32 << 20
+LOCAL_TMP_BYTES = 16 << 20
 EATER = f"head -c {4 * OOM_BYTES} /dev/zero | tail -c {4 * OOM_BYTES} > /dev/null"
 BUSY = "for i in 1 2; do timeout 0.4 sh -c 'while :; do :; done' & done; wait"
 CPU_REMEDY = (
@@ -55,6 +56,8 @@ def findings(parent: str, bwrap: str, directory: str) -> list[dict[str, Any]]:
         )
         if os.geteuid() == 0:
             found.append(_users(f"{place}/users", common, shutil.which("crun")))
+        if os.geteuid() == 0:
+            found.append(_local_tmp(place, common))
         found.append(_limits(f"{place}/limits", common, choice))
         if choice.driver != "none":
             found.append(_cpu_limit(f"{place}/cpu", common))
@@ -164,6 +167,20 @@ def _users(directory: str, common: dict[str, Any], crun: str | None) -> dict[str
     result = _attempt(f"{directory}/attempt", {**common, **task, "cgroup": "none"})
     works = result["reason"] == "OK"
     return _finding(name, works, crun if works else result["message"], "Install a newer crun (1.8 is known to work).")
+
+
+def _local_tmp(place: str, common: dict[str, Any]) -> dict[str, Any]:
+    """A /tmp of its own that must be full at its size."""
+    name = "/tmp of its own (scratchStorageMode LOCAL)"
+    own = {"image": f"{place}/tmp.img", "bytes": LOCAL_TMP_BYTES}
+    script = f"head -c {2 * LOCAL_TMP_BYTES} /dev/zero > $TMPDIR/x && exit 3; test -w $TMPDIR"
+    result = _attempt(
+        f"{place}/local-tmp",
+        {**common, "argv": ["/bin/sh", "-c", script], "cgroup": "none", "memory_bytes": 0, "local_tmp": own},
+    )
+    works = result["reason"] == "OK"
+    detail = "" if works else f"the trial ended {result['reason']}: {result['message']}"
+    return _finding(name, works, detail, "It takes loop devices and mkfs.ext4 (Debian: e2fsprogs).")
 
 
 def _limits(directory: str, common: dict[str, Any], choice: delegation.Choice) -> dict[str, Any]:

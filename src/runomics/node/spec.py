@@ -15,6 +15,13 @@ class SpecUnreadable(Exception):
     """spec.json is missing, broken or of another format. The message says which."""
 
 
+class LocalTmp(NamedTuple):
+    """A file system of the attempt's own for its /tmp: the file on the host that holds it, and its size."""
+
+    image: str
+    bytes: int
+
+
 class Spec(NamedTuple):
     """One attempt. Paths are the host's, but `argv`, `cwd`, `stdin` (the task's) and `stdout`, `stderr`, `scratch` (below the volume)."""
 
@@ -51,6 +58,7 @@ class Spec(NamedTuple):
     crun: str | None
     devices: list[list[str]]
     device_mounts: list[list[str]]
+    local_tmp: LocalTmp | None
 
     @property
     def cgroup_name(self) -> str:
@@ -77,6 +85,7 @@ def read(directory: str) -> Spec:
 
 def _spec(document: dict[str, Any]) -> Spec:
     timeout = document.get("timeout_seconds")
+    local_tmp = document.get("local_tmp")
     return Spec(
         run_uuid=document["run_uuid"],
         task_id=document["task_id"],
@@ -111,6 +120,7 @@ def _spec(document: dict[str, Any]) -> Spec:
         crun=document.get("crun"),
         devices=list(document.get("devices") or ()),
         device_mounts=list(document.get("device_mounts") or ()),
+        local_tmp=None if local_tmp is None else LocalTmp(local_tmp["image"], int(local_tmp["bytes"])),
     )
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import bridge, cgroups, claim, linux, mount_view, processes, records, sweep, usage, volume
+from . import bridge, cgroups, claim, linux, local_tmp, mount_view, processes, records, sweep, usage, volume
 from . import spec as specs
 from .cgroups import Cgroup, Counters, Limits
 from .container_process import ROOTFS, ContainerProcess, ImageUnfit
@@ -73,6 +73,8 @@ class Attempt:
         self._namespaces = namespaces
         self._usage = usage.UsageRecord()
         self._stop: str | None = None
+        self._local_tmp: int | None = None
+        self._scratch_used_bytes: int | None = None
         self._at_once = False
         self._started_ms: int | None = None
 
@@ -124,6 +126,7 @@ class Attempt:
                 container = ContainerProcess(self._directory, spec, self._cgroup, root)
             finally:
                 os.close(root)
+        self._local_tmp = container.local_tmp
         try:
             container.release(self._cgroup)
             self._started_ms = _now_ms()
@@ -131,6 +134,8 @@ class Attempt:
             code = os.waitstatus_to_exitcode(self._wait(container))
             return self._verdict(container, code if code >= 0 else 128 - code)
         finally:
+            self._note_local_tmp()
+            self._local_tmp = None
             container.close()
 
     def _wait(self, container: ContainerProcess) -> int:
@@ -152,6 +157,7 @@ class Attempt:
                 self._sample(container)
             if now >= next_reading:
                 next_reading = now + usage.seconds_to_next_reading(now - began)
+                self._note_local_tmp()
                 if next_sample is None:
                     self._usage.take(_now_ms(), self._cgroup.counters())
             if self._stop and kill_at is None:
@@ -214,6 +220,10 @@ class Attempt:
                 return
         sys.stderr.write(f"{REAP_SECONDS} s after the end of the container some of its processes are still there\n")
 
+    def _note_local_tmp(self) -> None:
+        if self._local_tmp is not None:
+            self._scratch_used_bytes = max(self._scratch_used_bytes or 0, local_tmp.used_bytes(self._local_tmp))
+
     def _take_last_counters(self) -> None:
         counters = self._cgroup.counters()
         self._oom_kills = counters.oom_kills
@@ -255,6 +265,7 @@ class Attempt:
             "oom_kills": self._oom_kills,
             "limits_are_soft": self._cgroup.limits_are_soft,
             "usage": self._usage.minutes(),
+            "scratch_used_bytes": self._scratch_used_bytes,
         }
 
 

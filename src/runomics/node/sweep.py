@@ -13,7 +13,7 @@ from typing import Any
 
 from . import cgroups, claim, containers, crun, linux, processes, records, volume
 from . import spec as specs
-from .container_process import HOST_ETC, MARK, ROOTFS
+from .container_process import HOST_ETC, LOCAL_TMP, MARK, ROOTFS
 from .spec import Spec
 
 KILL_SECONDS = 10.0
@@ -84,6 +84,11 @@ def remove_leftovers(directory: str, spec: Spec) -> None:
         if spec.rootfs is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(f"{directory}/{ROOTFS}")
+        if spec.local_tmp is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(spec.local_tmp.image)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(f"{directory}/{LOCAL_TMP}")
         left = [HOST_ETC] if spec.host_etc is None else []
         if spec.crun is not None and spec.rootfs is not None:
             left += [crun.STATE, crun.PID, crun.LOG]

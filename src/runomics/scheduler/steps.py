@@ -690,6 +690,7 @@ class Steps:
 
     def _place(self, run: RunRow) -> RunPlace:
         group = self._group(run)
+        kept = {} if run.extra == "{}" else orjson.loads(run.extra)
         return RunPlace(
             run_id=run.id,
             run_uuid=run.uuid,
@@ -703,7 +704,8 @@ class Steps:
             environment=self._environment(run),
             keeps_logs=run.log_level != "OFF",
             group=None if group is None else group.limits,
-            registry_map=None if run.extra == "{}" else orjson.loads(run.extra).get("containerRegistryMap"),
+            has_local_scratch=kept.get("scratchStorageMode") == "LOCAL",
+            registry_map=kept.get("containerRegistryMap"),
         )
 
     def _plan(self, run: RunRow, place: RunPlace) -> dict[str, Any]:

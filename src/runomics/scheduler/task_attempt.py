@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from runomics.domain import resources
 from runomics.domain.admission import GroupLimits, WaitingTask
 from runomics.domain.network import Network
 from runomics.domain.profile import Profile
@@ -24,7 +25,10 @@ from runomics.store.tasks import TaskRow
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
-    """What its tasks must know of a run that executes. Paths are the host's. `network` None: no interface but loopback."""
+    """What its tasks must know of a run that executes. Paths are the host's. `network` None: no interface but loopback.
+
+    `has_local_scratch`: each task has a /tmp of its own size, off the run's storage.
+    """
 
     run_id: int
     run_uuid: str
@@ -40,6 +44,7 @@ class RunPlace:
     group: GroupLimits | None = None
     registry_map: Mapping[str, Any] | None = None
     network: Network | None = None
+    has_local_scratch: bool = False
 
     @property
     def volume(self) -> Path:
@@ -113,6 +118,13 @@ class Attempt:
 def name_of(row: TaskRow) -> str:
     """The name of the attempt's directory among those of its run."""
     return f"{row.id}.{row.try_}"
+
+
+def scratch_of(attempt: Attempt) -> int | None:
+    """GiB of the attempt's own /tmp; None where it lies on the run's storage."""
+    if not attempt.place.has_local_scratch or attempt.place.rootless or attempt.submission is None:
+        return None
+    return resources.scratch_gib(attempt.submission.disk_bytes)
 
 
 def outputs_of(submission: Submission) -> tuple[str, str] | None:

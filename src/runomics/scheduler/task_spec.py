@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runomics.scheduler.submission import beneath
-from runomics.scheduler.task_attempt import Attempt, RunPlace
+from runomics.scheduler.task_attempt import Attempt, RunPlace, scratch_of
 
 PROCESSES_PER_CPU, MOST_PROCESSES = 1024, 32_768
 """Threads count too. A fork bomb may have that many; a tool with a thread for each of its CPUs needs a few dozen."""
@@ -58,10 +58,19 @@ def spec_of(attempt: Attempt, *, grace_seconds: float) -> dict[str, Any]:
         "bridge": _bridge(place),
         "cpus": attempt.cpus,
         "memory_bytes": attempt.memory_bytes,
+        "local_tmp": _local_tmp(attempt),
         "pids": min(MOST_PROCESSES, PROCESSES_PER_CPU * max(1, math.ceil(attempt.cpus))),
         "timeout_seconds": submission.timeout_seconds,
         "grace_seconds": grace_seconds,
     }
+
+
+def _local_tmp(attempt: Attempt) -> dict[str, Any] | None:
+    gib = scratch_of(attempt)
+    if gib is None:
+        return None
+    image = attempt.place.run_directory / "scratch" / f"{attempt.row.id}.{attempt.row.try_}.img"
+    return {"image": str(image), "bytes": gib << 30}
 
 
 def with_devices(spec: Mapping[str, Any], devices: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from runomics.domain import failures
 from runomics.domain.admission import GroupLimits, Room
 from runomics.domain.image import ImageUnavailable
 from runomics.domain.profile import Profile
+from runomics.domain.resources import MOST_SCRATCH_GIB
 from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
 from runomics.ports import Accelerators, Clock, LogStore, RunStorage, TaskEnd, TaskRunner
@@ -324,6 +325,7 @@ class Tasks:
             return
         if profile != submission.profiles[0]:
             self._note(attempt, f"runs with {profile.text}: the profiles before it cannot be had on this server.")
+        self._note_scratch(attempt)
         self._get_image(attempt, submission)
 
     def _get_image(self, attempt: Attempt, submission: Submission) -> None:
@@ -416,6 +418,21 @@ class Tasks:
                 f"and gets {attempt.cpus:g} CPUs and {attempt.memory_bytes // GIB} GiB, all that this host gives.",
             )
 
+    def _note_scratch(self, attempt: Attempt) -> None:
+        """Tell the run when its task's /tmp is not what was asked for."""
+        place, submission = attempt.place, attempt.submission
+        if submission is None or not place.has_local_scratch:
+            return
+        if place.rootless:
+            self._note(
+                attempt,
+                "has its /tmp on the run's storage: this server is not root and cannot give it one of its own (LOCAL).",
+            )
+        elif submission.disk_bytes > MOST_SCRATCH_GIB * GIB:
+            self._note(
+                attempt, f"asks for more than {MOST_SCRATCH_GIB} GiB of disk and gets a /tmp of {MOST_SCRATCH_GIB} GiB."
+            )
+
     def _note(self, attempt: Attempt, text: str) -> None:
         self._run_note(attempt.place, f"Task {attempt.row.name} (task ID {attempt.row.id}) {text}")
 
@@ -441,7 +458,9 @@ class Tasks:
     def _start(self, attempt: Attempt) -> None:
         if attempt.row.status is TaskStatus.PENDING:
             shown_image = {} if attempt.image is None else attempt.image.columns
-            attempt.row = self._move(attempt.row, TaskEvent.ADMITTED, **shown_image)
+            gib = task_attempt.scratch_of(attempt)
+            scratch = {} if gib is None else {"scratch_gib": gib}
+            attempt.row = self._move(attempt.row, TaskEvent.ADMITTED, **shown_image, **scratch)
         try:
             spec = task_spec.spec_of(attempt, grace_seconds=self._policy.grace_seconds)
             if attempt.row.gpus:
