@@ -22,6 +22,9 @@ CAPABILITIES = (
 )  # fmt: skip
 """What a task that is root may still do. With the host's network it does not get NET_BIND_SERVICE: the ports are the host's."""
 
+WITHOUT_PIDS = ("none", "inherited")
+"""cgroup drivers that do not limit the number of processes."""
+
 HOST_DIRECTORIES = ("/usr", "/nix/store")
 HOST_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
 
@@ -35,12 +38,13 @@ SHM_BYTES_WITHOUT_LIMIT = 64 << 20
 
 
 class Descriptors(NamedTuple):
-    """Open files that bwrap inherits: directories it binds, data it reads, the pipe it reports on."""
+    """Open files that bwrap inherits: directories it binds, data it reads, pipes it reports on and waits for."""
 
     status: int
     tmp: int
     home: int | None
     seccomp: int | None
+    block: int | None = None
 
 
 class Root(NamedTuple):
@@ -60,6 +64,14 @@ def environment(spec: Spec, user: User | None = None) -> dict[str, str]:
 def capabilities(spec: Spec) -> list[str]:
     """What the task may do while it is root."""
     return [name for name in CAPABILITIES if not (spec.network and name == "NET_BIND_SERVICE")]
+
+
+def limits_processes(spec: Spec) -> bool:
+    """Whether the number of processes is to be limited by the kernel's own count for each user and user namespace (5.14).
+
+    That is where no cgroup of ours does it. It holds nobody who is root outside; but root has cgroups.
+    """
+    return spec.rootless and spec.cgroup in WITHOUT_PIDS
 
 
 def inner_command(spec: Spec) -> list[str]:
@@ -92,6 +104,7 @@ def options(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
         *_workflow(spec),
         *_frozen(root),
         "--json-status-fd", str(descriptors.status),
+        *(["--block-fd", str(descriptors.block)] if descriptors.block is not None else []),
         "--chdir", spec.cwd,
         "--clearenv",
         *[part for name, value in environment(spec, root.user).items() for part in ("--setenv", name, value)],
