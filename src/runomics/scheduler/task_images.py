@@ -18,6 +18,7 @@ from runomics.domain.image import ImageName, ImageUnavailable
 from runomics.ports import Clock, Image, ImageStore
 from runomics.scheduler.task_attempt import RunPlace
 from runomics.scheduler.task_image import TaskImage
+from runomics.scheduler.task_moves import AGAIN_SECONDS
 from runomics.store import images as image_rows
 from runomics.store.database import Store, StoreUnavailable
 from runomics.store.images import ImageRow
@@ -63,12 +64,12 @@ class TaskImages:
         self._found: dict[int, dict[str, Found]] = {}
         self._waiting: dict[tuple[int, str], list[Then]] = {}
         self._threads = ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix="image")
-        self._closed = False
+        self._closing = threading.Event()
 
     def close(self) -> None:
         """Tell nobody any more; what is being pulled begins anew when a run asks the next server."""
         with self._lock:
-            self._closed = True
+            self._closing.set()
         self._images.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -87,7 +88,7 @@ class TaskImages:
             if waiting is not None:
                 waiting.append(then)
                 return None
-            if self._closed:
+            if self._closing.is_set():
                 return None
             self._waiting[key] = [then]
             self._threads.submit(self._find, place, name)
@@ -107,11 +108,9 @@ class TaskImages:
     def _find(self, place: RunPlace, name: str) -> None:
         found: Found
         try:
-            found = self._image(place, name)
+            found = self._patiently(place, name)
         except ImageUnavailable as error:
             found = error
-        except StoreUnavailable as error:
-            found = ImageUnavailable("UNREACHABLE", f"What image {name} is could not be written down: {error}")
         except Exception as error:
             log.exception("images.find_failed", run_id=place.run_id, image=name)
             found = ImageUnavailable("BROKEN", f"Image {name} could not be made ready: {error}")
@@ -120,11 +119,20 @@ class TaskImages:
             found = TaskImage(name, None, None)
         with self._lock:
             waiting = self._waiting.pop((place.run_id, name))
-            if self._closed:
+            if self._closing.is_set():
                 return
             self._found.setdefault(place.run_id, {})[name] = found
         for then in waiting:
             then(found)
+
+    def _patiently(self, place: RunPlace, name: str) -> TaskImage:
+        """The image; as long as the store takes nothing, the run waits."""
+        while True:
+            try:
+                return self._image(place, name)
+            except StoreUnavailable:
+                if self._closing.wait(AGAIN_SECONDS):
+                    raise
 
     def _image(self, place: RunPlace, name: str) -> TaskImage:
         named = images.name_image(
