@@ -15,7 +15,9 @@ from schema_salad.exceptions import ValidationException
 from schema_salad.fetcher import MemoryCachingFetcher
 from schema_salad.ref_resolver import file_uri, uri_file_path
 
-MOST_FILE_BYTES = 16 * 1024 * 1024
+MOST_FILE_BYTES = 4 * 1024 * 1024
+"""More would not be parsed within the time that an inspection has."""
+
 MOST_DEPTH = 200
 """Of workflows in workflows, as files name each other: more is a cycle that nothing else has found."""
 

@@ -24,7 +24,7 @@ from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.language import AlreadyBegan, Stop
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
-from runomics.engines.wdl import container, definition, failures, outputs, parsed, staging
+from runomics.engines.wdl import container, definition, failures, finished, outputs, parsed, staging
 
 VERSION = importlib.metadata.version("miniwdl")
 
@@ -47,6 +47,7 @@ def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome
         return Outcome(outcomes.FAILED, failure=Failure("engine", failures.located(error)))
     stager = staging.Stager(gateway, plan.staged, lambda: stop.requested)
     staging.Cache.stager = stager
+    staging.Cache.entries = finished.directories(plan.workdir, plan.incarnation)
     container.Container.gateway = gateway
     container.Container.stager = stager
     container.Container.workdir = plan.workdir

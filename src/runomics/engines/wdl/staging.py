@@ -6,7 +6,8 @@ workflow, outputs. So a cache that stages on demand serves all of them; declarat
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import WDL
@@ -16,6 +17,7 @@ from WDL.runtime.error import Terminated
 from runomics.engines import stager
 from runomics.engines.gateway_client import Cancelled, StageFailed
 from runomics.engines.stager import SCHEMES, is_uri
+from runomics.engines.wdl import finished
 
 __all__ = ["REFUSED_SCHEMES", "SCHEMES", "Cache", "InputUnavailable", "Stager", "downloader", "is_uri", "localize"]
 
@@ -77,22 +79,37 @@ def localize(inputs: WDL.Env.Bindings[WDL.Value.Base], stage: Stager) -> WDL.Env
 
 
 class Cache(CallCache):
-    """Never has a call's outputs; has every URI, by staging it. One per run, for which `stager` is set before it starts."""
+    """Has what earlier incarnations finished, and every URI, by staging it. One per run, for which the members are set before it starts.
+
+    `entries` are the directories of `wdl.finished`.
+    """
 
     stager: Stager
+    entries: Sequence[str] = ()
 
     def flock(self, *arguments: Any, **options: Any) -> None:
         """No lock: nobody else sees this volume."""
 
-    def get(self, key: str, inputs: Any, output_types: Any) -> None:
-        """Nothing is cached."""
-        return
+    def get(self, key: str, inputs: Any, output_types: Any) -> Any:
+        """What an earlier incarnation of the run finished; None when nothing."""
+        if len(self.entries) < 2:
+            return None
+        name = finished.name(key, inputs)
+        paths = [f"{directory}/{name}" for directory in self.entries[1:]]
+        known = finished.found(paths, output_types, configuration=self._cfg, logger=self._logger)
+        if known is None:
+            return None
+        outputs, self._entry_add_paths[key] = known
+        return outputs
 
     def put(
         self, key: str, outputs: Any, run_dir: str | None = None, *, inputs: Any, add_paths: CallCacheAddPaths
     ) -> None:
-        """Nothing is kept but what the base class needs within the run."""
+        """For the next incarnation, should there be one."""
         self._entry_add_paths[key] = add_paths.copy()
+        # Not of the run's own workflow: its outputs are links in its own directory.
+        if self.entries and os.path.dirname(os.path.normpath(run_dir or "")) != os.path.dirname(self.entries[0]):
+            finished.keep(f"{self.entries[0]}/{finished.name(key, inputs)}", outputs, add_paths)
 
     def get_download(self, uri: str, directory: bool = False, logger: Any = None) -> str | None:
         """The local copy of `uri`, staged now when it must be; None when it is no URI."""
