@@ -32,6 +32,7 @@ OOM_SCORE_ADJUSTMENT = "500"
 """When the host itself runs out of memory, a task goes before the service and the supervisors."""
 MESSAGE_BYTES = 2000
 LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 30.0
 ROOTFS, HOST_ETC, LOCAL_TMP = "rootfs", "host-etc", "tmp"
 """In the attempt's directory: where an image's root is mounted, and its own snapshot of /etc where the spec names no place for them."""
 
@@ -62,6 +63,8 @@ class ContainerProcess:
         """`root` is a descriptor of the run's volume; `directory` the attempt's own, out of reach of tasks."""
         self._said = b""
         self._directory = directory
+        self._pids = spec.pids
+        self._block: int | None = None
         self._pids = spec.pids
         self._block: int | None = None
         with contextlib.ExitStack() as opened:
@@ -96,6 +99,10 @@ class ContainerProcess:
                 image_user.own_directory(root, os.path.relpath(spec.cwd, containers.WORKFLOW), uid, gid)
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
+            block: int | None = None
+            if containers.limits_processes(spec):
+                block, self._block = os.pipe2(os.O_CLOEXEC)
+                keep(block)
             block: int | None = None
             if containers.limits_processes(spec):
                 block, self._block = os.pipe2(os.O_CLOEXEC)
