@@ -32,7 +32,6 @@ OOM_SCORE_ADJUSTMENT = "500"
 """When the host itself runs out of memory, a task goes before the service and the supervisors."""
 MESSAGE_BYTES = 2000
 LIMIT_SECONDS = 30.0
-LIMIT_SECONDS = 30.0
 ROOTFS, HOST_ETC, LOCAL_TMP = "rootfs", "host-etc", "tmp"
 """In the attempt's directory: where an image's root is mounted, and its own snapshot of /etc where the spec names no place for them."""
 
@@ -63,8 +62,6 @@ class ContainerProcess:
         """`root` is a descriptor of the run's volume; `directory` the attempt's own, out of reach of tasks."""
         self._said = b""
         self._directory = directory
-        self._pids = spec.pids
-        self._block: int | None = None
         self._pids = spec.pids
         self._block: int | None = None
         with contextlib.ExitStack() as opened:
@@ -99,10 +96,6 @@ class ContainerProcess:
                 image_user.own_directory(root, os.path.relpath(spec.cwd, containers.WORKFLOW), uid, gid)
             self._status, status = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             keep(status)
-            block: int | None = None
-            if containers.limits_processes(spec):
-                block, self._block = os.pipe2(os.O_CLOEXEC)
-                keep(block)
             block: int | None = None
             if containers.limits_processes(spec):
                 block, self._block = os.pipe2(os.O_CLOEXEC)
@@ -150,29 +143,35 @@ class ContainerProcess:
                 fcntl.fcntl(self._options_pipe, F_SETPIPE_SZ, len(self._content))
             # All in one write, which a signal cannot part: half of the options must not be taken for all.
             os.write(self._options_pipe, self._content)
-            self._limit_processes()
         except OSError:
             os.kill(self.pid, signal.SIGKILL)
             raise
         finally:
             os.close(self._options_pipe)
-            if self._block is not None:
+        if self._block is not None:
+            try:
+                self._limit_processes(self._block)
+            except OSError:
+                # At the end of this pipe it would go on without a limit.
+                os.kill(self.pid, signal.SIGKILL)
+                raise
+            finally:
                 os.close(self._block)
 
-    def _limit_processes(self) -> None:
+    def _limit_processes(self, block: int) -> None:
         """Limit the container from outside, once bwrap has made it and before the command: a limit counts from its user namespace on."""
-        if self._block is None:
-            return
         deadline = time.monotonic() + LIMIT_SECONDS
         while not (inside := self.status().own - {self.pid}):
             # Hung up: bwrap has failed, and its words say of what.
             events = select.poll()
             events.register(self._status, select.POLLIN)
-            if dict(events.poll(1000)).get(self._status, 0) & select.POLLHUP or time.monotonic() > deadline:
+            if dict(events.poll(1000)).get(self._status, 0) & select.POLLHUP:
                 return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"bwrap has made no container in {LIMIT_SECONDS:g} s")
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(min(inside), resource.RLIMIT_NPROC, (self._pids, self._pids))
-        os.write(self._block, b"0")
+        os.write(block, b"0")
 
     def status(self) -> Status:
         """What it has said so far; never waits."""

@@ -25,9 +25,6 @@ CAPABILITIES = (
 WITHOUT_PIDS = ("none", "inherited")
 """cgroup drivers that do not limit the number of processes."""
 
-WITHOUT_PIDS = ("none", "inherited")
-"""cgroup drivers that do not limit the number of processes."""
-
 HOST_DIRECTORIES = ("/usr", "/nix/store")
 HOST_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
 
@@ -48,7 +45,6 @@ class Descriptors(NamedTuple):
     home: int | None
     seccomp: int | None
     block: int | None = None
-    block: int | None = None
 
 
 class Root(NamedTuple):
@@ -68,14 +64,6 @@ def environment(spec: Spec, user: User | None = None) -> dict[str, str]:
 def capabilities(spec: Spec) -> list[str]:
     """What the task may do while it is root."""
     return [name for name in CAPABILITIES if not (spec.network and name == "NET_BIND_SERVICE")]
-
-
-def limits_processes(spec: Spec) -> bool:
-    """Whether the number of processes is to be limited by the kernel's own count for each user and user namespace (5.14).
-
-    That is where no cgroup of ours does it. It holds nobody who is root outside; but root has cgroups.
-    """
-    return spec.rootless and spec.cgroup in WITHOUT_PIDS
 
 
 def limits_processes(spec: Spec) -> bool:
@@ -116,7 +104,6 @@ def options(spec: Spec, descriptors: Descriptors, root: Root) -> list[str]:
         *_workflow(spec),
         *_frozen(root),
         "--json-status-fd", str(descriptors.status),
-        *(["--block-fd", str(descriptors.block)] if descriptors.block is not None else []),
         *(["--block-fd", str(descriptors.block)] if descriptors.block is not None else []),
         "--chdir", spec.cwd,
         "--clearenv",
