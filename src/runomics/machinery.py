@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from runomics import isolation
+from runomics.domain.admission import StorageQuotas
 from runomics.domain.event import Webhook
 from runomics.domain.image import CONVENTIONAL_IMAGE_MAP
 from runomics.domain.limits import Limits
@@ -182,7 +183,10 @@ class Machinery:
         self._scheduler = Scheduler(
             store=store,
             clock=clock,
-            policy=LoopPolicy(max_active_runs=settings.max_active_runs),
+            policy=LoopPolicy(
+                max_active_runs=settings.max_active_runs,
+                quotas=StorageQuotas(settings.max_active_static_runs, settings.max_active_dynamic_runs),
+            ),
             has_room=self.storage.has_room,
         )
         networks = Networks(networks_of(settings.networks), bridges.problem)

@@ -291,7 +291,21 @@ class Settings(BaseSettings):
     )
 
     # ---- runs
-    max_active_runs: int = Field(100, ge=1, description="Runs of one account that may be active at once; others wait.")
+    max_active_runs: int = Field(
+        100, ge=1, description="Runs of all accounts together that may be active at once; others wait."
+    )
+    max_active_static_runs: int | None = Field(
+        None,
+        ge=1,
+        description="Runs with STATIC storage that one account may have active at once; others wait. Default: as many as "
+        "`max_active_runs` allows.",
+    )
+    max_active_dynamic_runs: int | None = Field(
+        None,
+        ge=1,
+        description="Runs with DYNAMIC storage that one account may have active at once; others wait. Default: as many as "
+        "`max_active_runs` allows.",
+    )
     run_timeout_seconds: int = Field(
         604_800, ge=1, description="Seconds after which an executing run fails, its finished outputs exported."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from runomics.domain.admission import (
     PendingRun,
     Room,
     RunLine,
+    StorageQuotas,
     TaskLine,
     WaitingTask,
     admit_runs,
@@ -38,6 +41,29 @@ def test_runs_start_by_priority_then_age() -> None:
     runs.sort(key=lambda run: run.rank)
     admitted = admit_runs([RunLine(runs)], active=1, max_active=4, has_storage=lambda run: True)
     assert [run.run_id for run in admitted.chosen] == [2, 3, 1]
+
+
+@pytest.mark.source("guide")
+def test_a_full_quota_of_an_account_lets_others_pass() -> None:
+    runs = [PendingRun(number, 0, kind, None, who) for number, (who, kind) in enumerate(
+        [("a", "STATIC"), ("a", "STATIC"), ("a", "DYNAMIC"), ("b", "STATIC"), ("a", "STATIC"), ("b", "DYNAMIC")]
+    )]  # fmt: skip
+    quotas = StorageQuotas(static=2)
+    active = {("a", "STATIC"): 1, ("b", "DYNAMIC"): 70}
+    admitted = admit_runs(
+        [RunLine(runs)],
+        active=71,
+        max_active=100,
+        has_storage=lambda run: True,
+        places_of=partial(quotas.places, active),
+    )
+    assert ([run.run_id for run in admitted.chosen], admitted.without_storage, admitted.is_everybody) == (
+        [0, 2, 3, 5],
+        0,
+        True,
+    )
+    assert (quotas.full(active), quotas.full({("a", "STATIC"): 2, ("b", "STATIC"): 1})) == ([], [("a", "STATIC")])
+    assert (bool(quotas), bool(StorageQuotas())) == (True, False)
 
 
 @pytest.mark.source("assumed")

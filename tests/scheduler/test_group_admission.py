@@ -12,7 +12,7 @@ import pytest
 from task_desk import ACCOUNT, GIB, RUN_ID, Clock, Desk, Logs, Storage, name, wait
 
 from databases import open_store
-from runomics.domain.admission import GroupLimits
+from runomics.domain.admission import GroupLimits, StorageQuotas
 from runomics.domain.run import (
     Admitted,
     CancelRequested,
@@ -117,14 +117,14 @@ def happen(store: Store, run_id: int, *events: RunEvent, now_ms: int = 1) -> Non
 class House:
     """A scheduler that admits and steps nothing further."""
 
-    def __init__(self, directory: Path, *, max_active: int = 100) -> None:
+    def __init__(self, directory: Path, *, max_active: int = 100, quotas: StorageQuotas | None = None) -> None:
         self.store = open_store(directory / "database.sqlite")
         self.limits: list[GroupLimits] = []
         self.woken: list[int] = []
         self.scheduler = Scheduler(
             store=self.store,
             clock=Clock(),
-            policy=LoopPolicy(max_active_runs=max_active),
+            policy=LoopPolicy(max_active_runs=max_active, quotas=quotas or StorageQuotas()),
             has_room=lambda storage_type, capacity_gib: (True, ""),
         )
         self.groups = Groups(
@@ -152,6 +152,40 @@ class House:
     def starts(self, expected: Sequence[int]) -> None:
         """These are active soon, and nobody else."""
         assert wait(lambda: self.started() == sorted(expected)), self.started()
+
+
+@pytest.mark.source("guide")
+def test_an_account_has_as_many_active_runs_of_a_storage_type_as_its_quota_and_others_go_on(
+    tmp_path: Path, database_kind: str
+) -> None:
+    house = House(tmp_path, quotas=StorageQuotas(static=2, dynamic=1))
+    try:
+        group_id = make_group(house.store)
+        static = make_runs(house.store, 300, storage_type="STATIC")
+        grouped = make_runs(house.store, 300, storage_type="STATIC", run_group_id=group_id)
+        dynamic = make_runs(house.store, 2, storage_type="DYNAMIC")
+        theirs = make_runs(house.store, 2, storage_type="STATIC", account="210987654321", priority=-5)
+        house.open()
+        house.starts([*static[:2], dynamic[0], *theirs])
+        reasons = [
+            house.scheduler.waiting_reason(run_row(house.store, run_id))
+            for run_id in (static[2], grouped[0], dynamic[1])
+        ]
+        account = run_row(house.store, static[0]).account
+        assert reasons == [
+            f"Waiting: 2 of at most 2 STATIC runs of account {account} are active.",
+            f"Waiting: 2 of at most 2 STATIC runs of account {account} are active.",
+            f"Waiting: 1 of at most 1 DYNAMIC runs of account {account} are active.",
+        ]
+        house.ends(dynamic[0])
+        house.ends(static[0])
+        house.starts([*static[1:3], dynamic[1], *theirs])
+        (newcomer,) = make_runs(house.store, storage_type="DYNAMIC", account="210987654321")
+        # The look that time brings: it stands still here.
+        house.scheduler.run_ended()
+        house.starts([*static[1:3], dynamic[1], *theirs, newcomer])
+    finally:
+        house.close()
 
 
 @pytest.fixture

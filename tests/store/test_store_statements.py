@@ -223,7 +223,7 @@ def test_names_of_statements_are_unique_in_their_file() -> None:
 def test_a_plain_statement_runs_at_once_and_gives_a_list(store: Store) -> None:
     start(store)
     assert store.read(lambda tx: runs.SQL.active_run_ids(tx)) == []
-    assert isinstance(store.read(lambda tx: runs.SQL.pending_runs(tx, limit=5)), list)
+    assert isinstance(store.read(lambda tx: runs.SQL.pending_runs(tx, limit=5, full="")), list)
 
 
 def test_a_plain_statement_that_changes_rows_does_so_without_being_iterated(

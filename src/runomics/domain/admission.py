@@ -10,6 +10,7 @@ nothing of the group starts before it.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -36,11 +37,43 @@ class PendingRun:
     priority: int
     storage_type: str
     storage_capacity_gib: int | None
+    account: str = ""
+
+    @property
+    def quota(self) -> tuple[str, str]:
+        """What it counts for: an account's runs of one storage type."""
+        return (self.account, self.storage_type)
 
     @property
     def rank(self) -> tuple[int, int]:
         """Smaller starts earlier."""
         return (-self.priority, self.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageQuotas:
+    """How many runs of each storage type an account may have active at once; None is no limit.
+
+    Source: general reference, quotas (concurrent active runs, one quota for each storage type).
+    """
+
+    static: int | None = None
+    dynamic: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.static is not None or self.dynamic is not None
+
+    def of(self, storage_type: str) -> int | None:
+        return self.static if storage_type == "STATIC" else self.dynamic
+
+    def places(self, active: Mapping[tuple[str, str], int], quota: tuple[str, str]) -> int | None:
+        """How many more runs may become active that count for `quota`, when so many of each are."""
+        most = self.of(quota[1])
+        return None if most is None else most - active.get(quota, 0)
+
+    def full(self, active: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+        """The accounts and storage types of which no more runs may become active."""
+        return [quota for quota in active if (places := self.places(active, quota)) is not None and places <= 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +251,12 @@ def admit_runs(
     active: int,
     max_active: int,
     has_storage: Callable[[PendingRun], bool],
+    places_of: Callable[[tuple[str, str]], int | None] = lambda quota: None,
     look_at: int | None = None,
 ) -> RunsAdmitted:
     """The runs to start now. A run without storage room waits and lets others pass. At most `look_at` runs are looked at.
+
+    `places_of` says how many more runs may become active that count for a quota (`PendingRun.quota`); None: any number.
 
     Source: guide, monitoring-runs: PENDING runs are ordered by priority, then by age; creating-run-groups: maxRuns.
     """
@@ -229,14 +265,19 @@ def admit_runs(
     places = [line.places for line in standing]
     merged = _Merged([line.pending for line in standing])
     chosen: list[PendingRun] = []
-    without_storage = 0
-    while merged and len(chosen) < free and (look_at is None or len(chosen) + without_storage < look_at):
+    taken: Counter[tuple[str, str]] = Counter()
+    without_storage = passed = 0
+    while merged and len(chosen) < free and (look_at is None or len(chosen) + without_storage + passed < look_at):
         number, run = merged.pop()
         left = places[number]
-        if not has_storage(run):
+        quota_places = places_of(run.quota)
+        if quota_places is not None and taken[run.quota] >= quota_places:
+            passed += 1
+        elif not has_storage(run):
             without_storage += 1
         else:
             chosen.append(run)
+            taken[run.quota] += 1
             if left is not None:
                 places[number] = left = left - 1
         if left != 0:
@@ -245,14 +286,24 @@ def admit_runs(
 
 
 def waiting_reason(
-    *, active: int, max_active: int, no_storage: str, limits: GroupLimits | None = None, active_in_group: int = 0
+    *,
+    active: int,
+    max_active: int,
+    no_storage: str,
+    limits: GroupLimits | None = None,
+    active_in_group: int = 0,
+    no_place: str = "",
 ) -> str:
     """Why a PENDING run has not started, in words for its owner: the limit that stands in its way.
+
+    `no_place` says which quota of its account is used up, "" when none is.
 
     `no_storage` says why its storage cannot be had, "" when it can. `limits` and `active_in_group` are its group's, if it is in one.
     """
     if active >= max_active:
         return f"Waiting: {active} of at most {max_active} runs are active."
+    if no_place:
+        return f"Waiting: {no_place}"
     if limits is not None and limits.max_runs is not None and active_in_group >= limits.max_runs:
         return f"Waiting: {active_in_group} of at most {limits.max_runs} runs of run group {limits.group_id} are active (maxRuns)."
     if no_storage:

@@ -10,14 +10,22 @@ import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from itertools import chain
 
 import structlog
 
-from runomics.domain.admission import GroupLimits, PendingRun, RunLine, RunsAdmitted, admit_runs, waiting_reason
+from runomics.domain.admission import (
+    GroupLimits,
+    PendingRun,
+    RunLine,
+    RunsAdmitted,
+    StorageQuotas,
+    admit_runs,
+    waiting_reason,
+)
 from runomics.domain.run import Admitted, RunStatus, advance
 from runomics.ports import Clock, StorageType
 from runomics.store import groups as group_rows
@@ -36,9 +44,10 @@ IDLE_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class LoopPolicy:
-    """How many runs may be active, how many threads step them."""
+    """How many runs may be active, all together and of one account's of a storage type; how many threads step them."""
 
     max_active_runs: int
+    quotas: StorageQuotas = field(default_factory=StorageQuotas)
     step_threads: int = 4
     register_threads: int = 2
     fetch_threads: int = 2
@@ -93,6 +102,7 @@ class Scheduler:
         self._timers: list[tuple[int, str, int]] = []
         self._admission_wanted = False
         self._is_open = True
+        self._is_quota_full = False
         self._look_again_at_ms: int | None = None
         self._active = 0
         self._stopping = False
@@ -163,7 +173,18 @@ class Scheduler:
             no_storage="" if has_storage else why,
             limits=limits,
             active_in_group=active_in_group,
+            no_place=self._used_up(run),
         )
+
+    def _used_up(self, run: RunRow) -> str:
+        """The quota of the run's account that leaves it no place, "" when there is a place."""
+        most = self._policy.quotas.of(run.storage_type)
+        if most is None:
+            return ""
+        active = self._store.read(run_rows.active_by_quota).get((run.account, run.storage_type), 0)
+        if active < most:
+            return ""
+        return f"{active} of at most {most} {run.storage_type} runs of account {run.account} are active."
 
     # ---- threads -------------------------------------------------------------------------------------------------
 
@@ -303,8 +324,9 @@ class Scheduler:
             return
         for run in admitted.chosen:
             self._start(run.run_id)
-        if admitted.without_storage and not admitted.chosen:
-            # Nobody's storage fits. Room may come back without a run of ours ending.
+        if not admitted.chosen and (admitted.without_storage or self._is_quota_full):
+            # Nobody's storage fits, and room may come back without a run of ours ending. Or a quota is full, and each look passes
+            # all who wait for it.
             self._is_open = False
             self._look_again_at_ms = self._clock.now_ms() + AGAIN_MS
         if admitted.chosen and not admitted.is_everybody:
@@ -317,13 +339,18 @@ class Scheduler:
         places = self._policy.max_active_runs - self._active
         if places <= 0:
             return None
+        quotas = self._policy.quotas
+        active = run_rows.active_by_quota(tx) if quotas else {}
+        full = quotas.full(active)
+        self._is_quota_full = bool(full)
         # Few rows for few places: with thousands of runs waiting, each end of a run lets one in.
         look_at = min(PENDING_LOOKED_AT, PENDING_PER_PLACE * places)
         return admit_runs(
-            chain([RunLine(run_rows.pending_runs(tx, look_at))], _group_lines(tx, look_at)),
+            chain([RunLine(run_rows.pending_runs(tx, look_at, full))], _group_lines(tx, look_at, full)),
             active=self._active,
             max_active=self._policy.max_active_runs,
             has_storage=lambda run: self._has_room(StorageType(run.storage_type), run.storage_capacity_gib)[0],
+            places_of=partial(quotas.places, active),
             look_at=look_at,
         )
 
@@ -350,16 +377,16 @@ class Scheduler:
             self._want_admission()
 
 
-def _group_lines(tx: Tx, look_at: int) -> Iterator[RunLine]:
+def _group_lines(tx: Tx, look_at: int, full: Sequence[tuple[str, str]]) -> Iterator[RunLine]:
     """The lines of the groups in which runs wait. Of a line only the head is read before somebody wants to see more of it."""
     active = group_rows.active_runs_of_groups(tx)
-    for head in group_rows.heads_of_pending_runs(tx):
+    for head in group_rows.heads_of_pending_runs(tx, full):
         places = None if head.max_runs is None else head.max_runs - active.get(head.group_id, 0)
-        yield RunLine(chain([head.first], _after_head(tx, head.group_id, look_at)), places)
+        yield RunLine(chain([head.first], _after_head(tx, head.group_id, look_at, full)), places)
 
 
-def _after_head(tx: Tx, group_id: int, look_at: int) -> Iterator[PendingRun]:
-    yield from group_rows.pending_runs(tx, group_id, limit=look_at, skip=1)
+def _after_head(tx: Tx, group_id: int, look_at: int, full: Sequence[tuple[str, str]]) -> Iterator[PendingRun]:
+    yield from group_rows.pending_runs(tx, group_id, limit=look_at, skip=1, full=full)
 
 
 def _group_use(tx: Tx, group_id: int) -> tuple[GroupLimits | None, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from runomics.domain.admission import GroupLimits, PendingRun
 from runomics.store import statements
 from runomics.store.pages import Listing, page
+from runomics.store.runs import full_text
 from runomics.store.transaction import Tx
 
 KIND = "run-group"
@@ -160,14 +161,20 @@ def count_active_runs(tx: Tx, group_id: int) -> int:
     return count
 
 
-def heads_of_pending_runs(tx: Tx) -> Iterator[GroupHead]:
-    """Every group in which runs wait, with the first of them. Costs a probe for each group, however many runs wait in it."""
-    after_id = 0
-    while (row := SQL.next_group_with_pending_runs(tx, after_id=after_id)) is not None:
+def heads_of_pending_runs(tx: Tx, full: Iterable[tuple[str, str]] = ()) -> Iterator[GroupHead]:
+    """Every group in which runs wait that are not of a `full` quota, with the first of them.
+
+    Costs a probe for each group, however many runs wait in it, but for those of full quotas.
+    """
+    after_id, listed = 0, full_text(full)
+    while (row := SQL.next_group_with_pending_runs(tx, after_id=after_id, full=listed)) is not None:
         after_id, max_runs, *run = row
         yield GroupHead(after_id, max_runs, PendingRun(*run))
 
 
-def pending_runs(tx: Tx, group_id: int, *, limit: int, skip: int) -> list[PendingRun]:
+def pending_runs(
+    tx: Tx, group_id: int, *, limit: int, skip: int, full: Iterable[tuple[str, str]] = ()
+) -> list[PendingRun]:
     """PENDING runs of the group but for the first `skip`: highest priority first (none is 0), then the oldest."""
-    return [PendingRun(*row) for row in SQL.pending_runs_of_group(tx, id=group_id, limit=limit, skip=skip)]
+    rows = SQL.pending_runs_of_group(tx, id=group_id, limit=limit, skip=skip, full=full_text(full))
+    return [PendingRun(*row) for row in rows]

@@ -6,7 +6,8 @@ Clients' functions take the account and see neither foreign runs nor those with 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -282,9 +283,17 @@ def load_run(tx: Tx, run_id: int) -> RunRow | None:
     return None if row is None else _run(row)
 
 
-def pending_runs(tx: Tx, limit: int) -> list[PendingRun]:
-    """PENDING runs of all accounts that are in no group and not to be cancelled: highest priority first (none is 0), then the oldest."""
-    return [PendingRun(*row) for row in SQL.pending_runs(tx, limit=limit)]
+def pending_runs(tx: Tx, limit: int, full: Iterable[tuple[str, str]] = ()) -> list[PendingRun]:
+    """PENDING runs that are in no group and not to be cancelled: highest priority first (none is 0), then the oldest.
+
+    Of all accounts, but for those (account, storage type) that are `full`.
+    """
+    return [PendingRun(*row) for row in SQL.pending_runs(tx, limit=limit, full=full_text(full))]
+
+
+def full_text(full: Iterable[tuple[str, str]]) -> str:
+    """Accounts and storage types as the statements look for them."""
+    return "".join(f"|{account} {storage_type}|" for account, storage_type in full)
 
 
 def active_run_ids(tx: Tx) -> list[int]:
@@ -301,6 +310,11 @@ def count_pending(tx: Tx) -> int:
     """How many runs wait to be started."""
     count: int = SQL.count_pending(tx)
     return count
+
+
+def active_by_quota(tx: Tx) -> Mapping[tuple[str, str], int]:
+    """Account and storage type → how many of its runs have been admitted and have not ended; none where there are none."""
+    return Counter((account, storage_type) for account, storage_type in SQL.active_quotas(tx))
 
 
 def count_active(tx: Tx) -> int:

@@ -41,13 +41,16 @@ where run_group_id = :id and status not in ('PENDING', 'COMPLETED', 'FAILED', 'C
 select count(*) from run
 where run_group_id = :id and status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
 
--- name: next_group_with_pending_runs(after_id)^
-select run.run_group_id, run_group.max_runs, run.id, coalesce(run.priority, 0), run.storage_type, run.storage_capacity_gib
+-- name: next_group_with_pending_runs(after_id, full)^
+select run.run_group_id, run_group.max_runs, run.id, coalesce(run.priority, 0), run.storage_type, run.storage_capacity_gib,
+    run.account
 from run left join run_group on run_group.id = run.run_group_id
 where run.status = 'PENDING' and run.cancel_wished_ms is null and run.run_group_id > :after_id
+    and replace(:full, '|' || run.account || ' ' || run.storage_type || '|', '') = :full
 order by run.run_group_id, coalesce(run.priority, 0) desc, run.id limit 1;
 
--- name: pending_runs_of_group(id, limit, skip)
-select id, coalesce(priority, 0), storage_type, storage_capacity_gib from run
+-- name: pending_runs_of_group(id, limit, skip, full)
+select id, coalesce(priority, 0), storage_type, storage_capacity_gib, account from run
 where status = 'PENDING' and cancel_wished_ms is null and run_group_id = :id
+    and replace(:full, '|' || account || ' ' || storage_type || '|', '') = :full
 order by coalesce(priority, 0) desc, id limit :limit offset :skip;

@@ -29,9 +29,12 @@ where id = :id and account = :account and delete_wished_ms is null;
 update run set delete_wished_ms = :now_ms
 where id = :id and account = :account and delete_wished_ms is null;
 
--- name: pending_runs(limit)
-select id, coalesce(priority, 0), storage_type, storage_capacity_gib from run
+-- :full has those that may not start: |ACCOUNT TYPE||ACCOUNT TYPE|
+
+-- name: pending_runs(limit, full)
+select id, coalesce(priority, 0), storage_type, storage_capacity_gib, account from run
 where status = 'PENDING' and cancel_wished_ms is null and run_group_id is null
+    and replace(:full, '|' || account || ' ' || storage_type || '|', '') = :full
 order by coalesce(priority, 0) desc, id limit :limit;
 
 -- name: active_run_ids()
@@ -42,6 +45,9 @@ select uuid from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CAN
 
 -- name: count_pending()$
 select count(*) from run where status = 'PENDING';
+
+-- name: active_quotas()
+select account, storage_type from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
 
 -- name: count_active()$
 select count(*) from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
