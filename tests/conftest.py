@@ -67,10 +67,11 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "registry": lambda: shutil.which("docker-registry") is not None and shutil.which("skopeo") is not None,
     "postgresql": lambda: shutil.which("setpriv") is not None and postgresql_cluster.programs() is not None,
     "nftables": lambda: all(shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") for tool in ("nft", "ip")),
+    "javascript": lambda: shutil.which("node") is not None or shutil.which("nodejs") is not None,
     "awscli": lambda: importlib.util.find_spec("awscli") is not None,
     "nextflow": lambda: not nextflow.why_not(),
-    "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),
     "git": lambda: shutil.which("git") is not None,
+    "node": lambda: shutil.which("npm") is not None and _version("node", "--version") >= (18,),
     "go": lambda: _version("go", "env", "GOVERSION") >= (1, 24),
     "java": lambda: shutil.which("mvn") is not None and _version("javac", "-version") >= (17,),
 }
