@@ -114,6 +114,15 @@ def test_a_secret_is_shown_in_no_representation_and_no_message(tmp_path: Path) -
     assert "hidden-word" not in str(refused.value)
 
 
+def test_the_url_of_a_database_is_one_of_postgresql_and_shown_nowhere(tmp_path: Path) -> None:
+    settings = load({"data": tmp_path, "database": "postgresql://app:hidden-word@db/rows"})
+    assert settings.database_url == "postgresql://app:hidden-word@db/rows"
+    assert "hidden-word" not in repr(settings)
+    with pytest.raises(SettingsError, match="--database: must be a URL that begins with postgresql://") as caught:
+        load({"data": tmp_path, "database": "mysql://app:hidden-word@db/rows"})
+    assert "hidden-word" not in str(caught.value)
+
+
 def test_serve_starts_without_the_libraries_of_the_command_line() -> None:
     check = "import sys, runomics.__main__, runomics.settings; print(sorted({'typer', 'rich', 'boto3', 'WDL'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
