@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runomics.scheduler import gateway as doors
 from runomics.scheduler.gateway import LINE_LIMIT_BYTES, Gateway
 from runomics.scheduler.submission import Submission
 
@@ -185,3 +186,91 @@ def test_a_closed_door_ends_its_connections(gateway: Gateway, engine: Engine) ->
     engine.submit("a")
     gateway.close(7)
     assert engine.is_closed()
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the server closed it."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_one_run_cannot_take_the_connections_of_all(
+    gateway: Gateway, desk: Desk, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "CONNECTIONS_LIMIT", 20)
+    for run_id in (1, 2):
+        gateway.open(run_id, short_path / str(run_id))
+    engines = [Engine(short_path / "1") for _ in range(30)]
+    for number, engine in enumerate(engines[:20]):
+        engine.submit(f"call-{number}")
+    desk.wait_for(desk.taken, 20)
+    assert [hung_up(engine.socket) for engine in engines[20:]] == [True] * 10
+    other = Engine(short_path / "2")
+    other.submit("call-other")
+    desk.wait_for(desk.taken, 21)
+    engines[0].socket.close()
+    engines[0].file.close()
+    again = Engine(short_path / "1")
+    again.submit("again")
+    desk.wait_for(desk.taken, 22)
+    for engine in [*engines[1:], other, again]:
+        engine.file.close()
+        engine.socket.close()
+
+
+def test_lines_that_never_end_are_held_for_one_run_up_to_a_limit(
+    gateway: Gateway, desk: Desk, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "RECEIVED_LIMIT_BYTES", 1 << 20)
+    gateway.open(1, short_path)
+    engines = [Engine(short_path) for _ in range(3)]
+    for engine in engines[:2]:
+        engine.socket.sendall(b"x" * (400 << 10))
+    with pytest.raises((ConnectionError, TimeoutError)):
+        engines[2].socket.sendall(b"x" * (3 << 20))
+    # What was held for it is free again.
+    engines[0].socket.sendall(b"x" * (200 << 10))
+    last = Engine(short_path)
+    last.submit("call")
+    desk.wait_for(desk.taken, 1)
+    for engine in [*engines, last]:
+        engine.file.close()
+        engine.socket.close()
+
+
+def test_an_engine_that_says_too_much_is_acknowledged_and_not_written_down(
+    gateway: Gateway, desk: Desk, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "NOTES_LIMIT", 3)
+    gateway.open(1, short_path)
+    engine = Engine(short_path)
+    for number in range(6):
+        engine.send(op="event", seq=number, message=str(number))
+        assert engine.next() == {"op": "ack", "seq": number}
+    assert desk.notes == ["0", "1", "2", "The engine has said 3 lines; the rest is left out."]
+    engine.file.close()
+    engine.socket.close()
+
+
+def test_a_uri_that_is_no_uri_for_its_length_ends_the_connection(
+    gateway: Gateway, desk: Desk, short_path: Path
+) -> None:
+    gateway.open(1, short_path)
+    engine = Engine(short_path)
+    engine.send(op="stage", uri="s3://b/" + "x" * 5000)
+    assert hung_up(engine.socket)
+    assert desk.staged == []
+    engine.file.close()
+    engine.socket.close()
+
+
+def test_lines_behind_a_bad_one_are_not_taken(gateway: Gateway, desk: Desk, short_path: Path) -> None:
+    gateway.open(1, short_path)
+    engine = Engine(short_path)
+    engine.socket.sendall(b'[]\n{"op":"cancel","key":"k","attempt":1}\n')
+    assert hung_up(engine.socket)
+    assert desk.cancelled == []
+    engine.file.close()
+    engine.socket.close()

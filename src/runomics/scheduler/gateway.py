@@ -26,6 +26,14 @@ log = structlog.get_logger()
 PROTOCOL = 1
 LINE_LIMIT_BYTES = 4 << 20
 UNSENT_LIMIT_BYTES = 16 << 20
+UNREAD_BYTES, UNSENT_LIMIT_OF_RUN_BYTES = 1 << 20, 64 << 20
+RECEIVED_LIMIT_BYTES = 64 << 20
+"""What all connections of one run may hold of lines that have not ended."""
+CONNECTIONS_LIMIT = 2048
+"""Of one run. Without it an engine could take every descriptor of the server, and no other run would be heard."""
+NOTES_LIMIT = 20_000
+"""Lines of an engine in its run's log, which lies on the server's disk; the rest is acknowledged and left out."""
+URI_LIMIT, URIS_LIMIT = 4096, 100_000
 BACKLOG = 1024
 
 
@@ -48,6 +56,7 @@ class _Connection:
     run_id: int
     socket: socket.socket
     received: bytearray = field(default_factory=bytearray)
+    counted_bytes: int = 0
     unsent: bytearray = field(default_factory=bytearray)
     writable_wanted: bool = False
     tasks: set[tuple[str, int]] = field(default_factory=set)
@@ -62,6 +71,8 @@ class _Door:
     run_id: int
     listener: socket.socket
     connections: set[_Connection] = field(default_factory=set)
+    received_bytes: int = 0
+    notes: int = 0
 
 
 class Gateway:
@@ -210,6 +221,10 @@ class Gateway:
             except OSError as error:
                 log.error("gateway.accept_failed", run_id=door.run_id, error=str(error))
                 return
+            if len(door.connections) >= CONNECTIONS_LIMIT:
+                log.warning("gateway.too_many_connections", run_id=door.run_id)
+                client.close()
+                continue
             client.setblocking(False)
             connection = _Connection(door.run_id, client)
             door.connections.add(connection)
@@ -230,7 +245,12 @@ class Gateway:
             line = bytes(connection.received[:end])
             del connection.received[: end + 1]
             self._take_line(connection, line)
-        if len(connection.received) > LINE_LIMIT_BYTES:
+        door = self._doors.get(connection.run_id)
+        if door is None or connection not in door.connections:
+            return
+        door.received_bytes += len(connection.received) - connection.counted_bytes
+        connection.counted_bytes = len(connection.received)
+        if len(connection.received) > LINE_LIMIT_BYTES or door.received_bytes > RECEIVED_LIMIT_BYTES:
             log.warning("gateway.line_too_long", run_id=connection.run_id)
             self._drop(connection)
 
@@ -251,6 +271,10 @@ class Gateway:
             self._desk.cancel(connection.run_id, str(message.get("key")), _int(message.get("attempt")))
         elif op == "stage":
             uri = str(message.get("uri"))
+            if len(uri) > URI_LIMIT or len(connection.uris) >= URIS_LIMIT:
+                log.warning("gateway.too_many_uris", run_id=connection.run_id)
+                self._drop(connection)
+                return
             connection.uris.add(uri)
             self._stage(connection.run_id, uri)
         elif op == "list" and self._listing is not None:
@@ -258,11 +282,21 @@ class Gateway:
             connection.lists.add(uri)
             self._listing(connection.run_id, uri)
         elif op == "event":
-            self._note(connection.run_id, message)
+            self._take_note(connection.run_id, message)
             self._send(connection, orjson.dumps({"op": "ack", "seq": message.get("seq")}) + b"\n")
         elif op == "hello" and message.get("protocol") != PROTOCOL:
             log.error("gateway.protocol_unknown", run_id=connection.run_id, protocol=message.get("protocol"))
             self._drop(connection)
+
+    def _take_note(self, run_id: int, message: Mapping[str, Any]) -> None:
+        door = self._doors.get(run_id)
+        if door is None:
+            return
+        door.notes += 1
+        if door.notes <= NOTES_LIMIT:
+            self._note(run_id, message)
+        elif door.notes == NOTES_LIMIT + 1:
+            self._note(run_id, {"message": f"The engine has said {NOTES_LIMIT} lines; the rest is left out."})
 
     def _take_submit(self, connection: _Connection, message: Mapping[str, Any]) -> None:
         try:
@@ -304,11 +338,18 @@ class Gateway:
                 self._send(connection, line)
 
     def _send(self, connection: _Connection, line: bytes) -> None:
-        if len(connection.unsent) + len(line) > UNSENT_LIMIT_BYTES:
+        if len(connection.unsent) + len(line) > UNSENT_LIMIT_BYTES or self._hears_nothing(connection):
             self._drop(connection)
             return
         connection.unsent += line
         self._flush(connection)
+
+    def _hears_nothing(self, connection: _Connection) -> bool:
+        """Whether it and the other connections of its run leave more unread than a run may."""
+        door = self._doors.get(connection.run_id)
+        if len(connection.unsent) < UNREAD_BYTES or door is None:
+            return False
+        return sum(len(other.unsent) for other in door.connections) > UNSENT_LIMIT_OF_RUN_BYTES
 
     def _flush(self, connection: _Connection) -> None:
         try:
@@ -329,8 +370,11 @@ class Gateway:
 
     def _drop(self, connection: _Connection) -> None:
         door = self._doors.get(connection.run_id)
-        if door is not None:
+        if door is not None and connection in door.connections:
             door.connections.discard(connection)
+            door.received_bytes -= connection.counted_bytes
+            # Lines behind the one for which it is dropped are not taken.
+            connection.received.clear()
         if connection.socket.fileno() < 0:
             return
         self._selector.unregister(connection.socket)
