@@ -82,16 +82,21 @@ class Context(RuntimeContext):
     place: Place = Place()
 
 
+_EXPRESSION = "Failed to evaluate expression:"
+
+
 class ErrorListener(logging.Handler):
     """Keeps what cwltool only logs: the errors of each thread, for whoever must say why a job failed."""
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__(logging.WARNING)
         self._of_thread = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember one error."""
-        self.said().append(record.getMessage())
+        """Remember one error; cwltool only warns of an expression that ends a workflow."""
+        message = record.getMessage()
+        if record.levelno >= logging.ERROR or message.startswith(_EXPRESSION):
+            self.said().append(message.removeprefix(_EXPRESSION).strip())
 
     def said(self) -> list[str]:
         """The errors of the calling thread since `forget`."""

@@ -25,7 +25,7 @@ from cwl_utils.sandboxjs import NodeJSEngine, code_fragment_to_js
 
 from runomics.sandbox import linux, seccomp
 
-HEAP_MIB = 512
+HEAP_MIB = 256
 MOST_DATA_BYTES = 1 << 30
 MOST_ANSWER_BYTES = 64 << 20
 IDLE_SECONDS = 5
