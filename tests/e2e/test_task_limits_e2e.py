@@ -187,3 +187,34 @@ def test_the_worst_tasks_end_with_their_reasons_and_a_neighbour_does_not_notice(
             if 0.7 < cpu / usual_cpu < 1.4 and wall <= 1.5 * usual_wall:
                 break
             assert not last, (name, cpu, usual_cpu, wall, usual_wall)
+
+
+LATE = """version 1.0
+task early { command <<< echo kept > kept.txt >>> output { File kept = "kept.txt" } }
+task late { input { File kept } command <<< sleep 60 >>> output { Int done = 1 } }
+workflow main {
+  scatter (number in range(2)) { call early }
+  call late { input: kept = early.kept[1] }
+  output { Array[File] kept = early.kept }
+}
+"""
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_a_run_whose_time_is_up_fails_and_leaves_what_its_finished_tasks_wrote(
+    serve: Callable[..., Any], kills: bool
+) -> None:
+    site = serve(run_timeout_seconds=5, grace_seconds=1.0)
+    run_id = site.start(site.register(LATE))
+    if kills:
+        assert wait_until(lambda: len(tasks_of(site, run_id)) == 3, 20)
+        site.server.kill()
+        site.server.start()
+    run = site.end_of(run_id)
+    assert (run["status"], run["failureReason"]) == ("FAILED", "RUN_TIMED_OUT")
+    place = site.object(run["runOutputUri"]) / "out"
+    assert {str(path.relative_to(place)): path.read_text() for path in place.rglob("*.txt")} == {
+        "early-0/kept/kept.txt": "kept\n",
+        "early-1/kept/kept.txt": "kept\n",
+    }
+    assert [task["status"] for task in tasks_of(site, run_id)] == ["COMPLETED", "COMPLETED", "CANCELLED"]

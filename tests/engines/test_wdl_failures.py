@@ -233,3 +233,27 @@ def test_an_engine_leaves_when_its_gateway_is_deleted(world: World) -> None:
     run.gateway.rmdir()
     assert ended.wait(15)
     assert world.host.result(run.path, 1) is None
+
+
+@pytest.mark.source("guide")
+def test_a_task_that_times_out_leaves_what_finished_tasks_wrote(world: World) -> None:
+    run = world.folder("""
+        version 1.0
+        task good { command <<< mkdir d; echo 1 > a.txt; echo 2 > d/b.txt >>> output { File a = "a.txt" Array[File] b = glob("d/*") } }
+        task slow { input { File a } command <<< true >>> }
+        workflow w { call good call slow { input: a = good.a } }""")
+    run.server.decide = lambda submit: {"reason": "TIMEOUT", "exit_code": 143} if submit["name"] == "slow" else None
+    result = world.execute(run)
+    assert result.failure is not None
+    assert result.failure["task_reason"] == "TIMEOUT"
+    assert [each["target"] for each in result.exports] == ["out/good/a/a.txt", "out/good/b/0/b.txt"]
+    assert all((run.volume / each["source"].removeprefix("/mnt/workflow/")).is_symlink() for each in result.exports)
+
+
+def test_an_ordinary_failure_leaves_nothing_to_export(world: World) -> None:
+    run = world.folder("""
+        version 1.0
+        task good { command <<< echo 1 > a.txt >>> output { File a = "a.txt" } }
+        task bad { input { File a } command <<< exit 1 >>> }
+        workflow w { call good call bad { input: a = good.a } }""")
+    assert list(world.execute(run).exports) == []

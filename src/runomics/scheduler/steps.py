@@ -114,6 +114,7 @@ class _Acts:
     engine_ended: int = 0
     failing: Failed | None = None
     stopping_since_ms: int | None = None
+    leaving_since_ms: int | None = None
     log_exported: bool = False
     log_exporting: bool = False
     noted: set[str] = field(default_factory=set)
@@ -440,12 +441,15 @@ class Steps:
 
     def _time_out(self, run: RunRow, failure: failures.Failure) -> tuple[RunEvent | None, Mapping[str, Any]]:
         self._tasks.stop_run(run.id)
-        self._engines.stop(self._directory(run), kill=True)
+        # It says yet what its finished tasks leave.
+        self._engines.stop(self._directory(run), kill=False)
         return TimedOut(), {"failure_reason": failure.reason, "status_message": failure.message}
 
     def _exporting(self, run: RunRow) -> tuple[RunEvent | None, Mapping[str, Any]]:
         acts = self._acts_of(run.id)
         if acts.exported is None:
+            if run.outcome is not None and not acts.exporting and self._engine_is_leaving(run, acts):
+                return None, {}
             if not acts.exporting:
                 acts.exporting = True
                 self._begin_export(run, acts)
@@ -458,6 +462,18 @@ class Steps:
             self._wake_at(run.id, until)
             return None, {}
         return OutputsExported(), {}
+
+    def _engine_is_leaving(self, run: RunRow, acts: _Acts) -> bool:
+        """Whether the engine of a run whose time is up is still there; after a grace it is killed."""
+        if not self._engine_lives(run, acts):
+            return False
+        now_ms = self._clock.now_ms()
+        if acts.leaving_since_ms is None:
+            acts.leaving_since_ms = now_ms
+        if now_ms - acts.leaving_since_ms > CANCEL_GRACE_MS:
+            self._engines.stop(self._directory(run), kill=True)
+        self._wake_at(run.id, now_ms + RETRY_MS)
+        return True
 
     def _begin_export(self, run: RunRow, acts: _Acts) -> None:
         directory = self._directory(run)
@@ -481,7 +497,8 @@ class Steps:
         job = ExportJob(
             run_directory=directory,
             run_output_uri=run.run_output_uri,
-            exports=result.exports if result is not None and succeeded else (),
+            # Of a run that timed out: what its finished tasks leave.
+            exports=() if result is None else result.exports,
             outputs=result.outputs if result is not None and succeeded else None,
         )
         self._note(run, f"Exporting {len(job.exports)} outputs.")

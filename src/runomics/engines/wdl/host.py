@@ -24,7 +24,7 @@ from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.language import AlreadyBegan, Stop
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
-from runomics.engines.wdl import container, definition, failures, finished, outputs, parsed, staging
+from runomics.engines.wdl import container, definition, failures, finished, outputs, parsed, partial_outputs, staging
 
 VERSION = importlib.metadata.version("miniwdl")
 
@@ -76,7 +76,7 @@ def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome
         document_out, exports = outputs.collect(found, executable, directory)
     except Exception as error:
         _raise_if_lost(error)
-        return failures.outcome(error)
+        return partial_outputs.with_finished(failures.outcome(error), plan.workdir)
     return Outcome(outcomes.SUCCEEDED, outputs=document_out, exports=exports)
 
 
