@@ -24,8 +24,10 @@ def listed(client: Any) -> list[dict[str, Any]]:
 def test_the_example_of_a_catalogue_runs(serve: Callable[..., Any]) -> None:
     site = serve(ready2run_directory=CATALOGUE)
     client = site.client
-    assert wait_until(lambda: [item["status"] for item in listed(client)] == ["ACTIVE"], 20, every_seconds=0.02)
+    assert wait_until(lambda: [item["status"] for item in listed(client)] == ["ACTIVE"], 60, every_seconds=0.02)
     (item,) = listed(client)
+    version = {"workflowId": item["id"], "versionName": "1.1", "type": "READY2RUN"}
+    assert wait_until(lambda: client.get_workflow_version(**version)["status"] == "ACTIVE", 60, every_seconds=0.02)
     found = client.get_workflow(id=item["id"], type="READY2RUN", export=["README"])
     with urllib.request.urlopen(found["readme"], timeout=10) as answer:  # noqa: S310 - our own server
         assert answer.read() == (CATALOGUE / "hello" / "README.md").read_bytes()

@@ -54,7 +54,10 @@ _MESSAGE_LETTERS = 300
 
 _REASONS: Sequence[tuple[tuple[str, ...], str]] = (
     (("couldn't find remote ref", "not our ref", "no such remote ref", "unadvertised object"), "it has no {wanted}"),
-    (("file too large", "signal 25", "invalid index-pack output"), "it is larger than {limit_bytes} bytes, the most that is fetched"),
+    (
+        ("file too large", "signal 25", "invalid index-pack output"),
+        "it is larger than {limit_bytes} bytes, the most that is fetched",
+    ),
     (
         ("does not appear to be a git repository", "repository not found", "does not exist", "error: 404"),
         "it does not exist",
