@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from engine_world import INSPECTION_UID, World, make_world, wait_until
 
+from runomics.engines import footprint
 from runomics.engines.host import ForkedEngineHost
 from runomics.engines.run_process import claim
 
@@ -229,3 +230,17 @@ def test_engines_that_are_not_installed_say_why(world: World) -> None:
     assert (world.host.engines()["WDL"], world.host.engines()["CWL"]) == ("", "")
     missing = world.host.inspect("SNAKEMAKE", world.data, "Snakefile", 5)
     assert missing.failure == "engine SNAKEMAKE is not installed on this server: SNAKEMAKE is no engine of this server"
+
+
+def test_an_engine_that_fills_the_servers_disk_is_ended(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "LOOK_SECONDS", 0.05)
+    with make_world(short_path) as world:
+        run = world.folder(WAITING)
+        run.plan()
+        ended = world.start(run)
+        wait_until(lambda: bool(run.server.tasks))
+        assert not ended.wait(0.3)
+        monkeypatch.setattr(footprint, "MOST_BYTES", 1 << 20)
+        (run.path / "engine" / "filler").write_bytes(b"x" * (2 << 20))
+        assert ended.wait(10)
+        assert world.host.result(run.path, 1) is None

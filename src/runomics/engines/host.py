@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,11 +25,13 @@ from typing import Any
 
 import structlog
 
-from runomics.engines import claim, installed
+from runomics.engines import claim, footprint, installed
 from runomics.engines.launcher_process import LauncherProcess
 from runomics.ports import EngineResult, Inspection, ProcessRef
 
 log = structlog.get_logger()
+
+INSPECTION_LOOK_SECONDS = 0.5
 
 _MOST_RESULT_BYTES = 256 << 20
 _INSPECTION_MEMORY_BYTES = 2 << 30
@@ -69,6 +72,7 @@ class ForkedEngineHost:
         self._ready = threading.Event()
         self._launcher = LauncherProcess(self._selector, data / "engine-launcher.log", self._ready.set)
         self._watches: dict[Path, _Watch] = {}
+        self._next_look = 0.0
         self._work: deque[Callable[[], None]] = deque()
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._closing = False
@@ -193,7 +197,7 @@ class ForkedEngineHost:
             return Inspection(
                 engine=engine, main=main, failure="the definition could not be read: the engine launcher does not start"
             )
-        left_in_time = _wait_for_end(answers[0], timeout_seconds)
+        left_in_time = _wait_for_end(answers[0], timeout_seconds, directory)
         found = _read_left(directory / "engine" / "interface.json")
         if found is not None:
             _keep_parsed(directory / "engine", tree.parent)
@@ -206,8 +210,9 @@ class ForkedEngineHost:
 
     def _loop(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select(self._launcher.seconds_to_wait()):
+            for key, _ in self._selector.select(self._seconds_to_wait()):
                 self._guarded(key.data)
+            self._guarded(self._look)
             while self._work:
                 self._guarded(self._work.popleft())
             if not self._closing:
@@ -221,6 +226,24 @@ class ForkedEngineHost:
         self._selector.close()
         os.close(self._woken)
         os.close(self._waker)
+
+    def _seconds_to_wait(self) -> float | None:
+        waits = [self._launcher.seconds_to_wait()]
+        if self._watches:
+            waits.append(max(0.0, self._next_look - time.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _look(self) -> None:
+        """End the engines that fill the server's disk; their runs then fail as those of lost engines do."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + footprint.LOOK_SECONDS
+        for watch in tuple(self._watches.values()):
+            directory = watch.directory
+            if watch.process is not None and footprint.is_too_large(directory / "engine", directory / "engine.log"):
+                log.error("engines.ended_for_its_files", directory=str(directory), most_bytes=footprint.MOST_BYTES)
+                claim.send_signal(watch.process, signal.SIGKILL)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -394,8 +417,8 @@ def _inspection(found: Mapping[str, Any]) -> Inspection:
     )
 
 
-def _wait_for_end(answer: Mapping[str, Any], timeout_seconds: float) -> bool:
-    """Whether the inspection process ended by itself in time; it is killed when it did not."""
+def _wait_for_end(answer: Mapping[str, Any], timeout_seconds: float, directory: Path) -> bool:
+    """Whether the inspection process ended by itself in time; it is killed when it did not, and when it fills the disk."""
     if "pid" not in answer:
         return True
     descriptor = claim.open_living(ProcessRef(int(answer["pid"]), int(answer["start_time"]), claim.boot_id()))
@@ -404,8 +427,12 @@ def _wait_for_end(answer: Mapping[str, Any], timeout_seconds: float) -> bool:
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
-            if selector.select(timeout_seconds):
-                return True
+            deadline = time.monotonic() + timeout_seconds
+            while (left := deadline - time.monotonic()) > 0:
+                if selector.select(min(left, INSPECTION_LOOK_SECONDS)):
+                    return True
+                if footprint.is_too_large(directory / "engine", directory / "log"):
+                    break
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             selector.select(timeout_seconds)

@@ -24,6 +24,8 @@ from runomics.engines import run_process
 from runomics.sandbox import linux, tree
 
 _MOST_MESSAGE_BYTES = 65536
+_OOM_SCORE = "500"
+"""When the host itself runs out of memory, an engine goes before the service."""
 NICENESS = 10
 _DEFAULT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
 
@@ -98,6 +100,8 @@ def _first_child(request: Mapping[str, Any], server: socket.socket, writer: int)
     try:
         os.setsid()
         _give_way()
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write(_OOM_SCORE)
         signal.set_wakeup_fd(-1)
         for number in _DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
