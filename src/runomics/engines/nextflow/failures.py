@@ -49,7 +49,7 @@ def _said(ended: Ended, verdict: Mapping[str, Any]) -> str:
     error, cause = verdict.get("error"), verdict.get("cause")
     # What a plugin logged stands there too, before the error that ended the run.
     if told and told[-1] and str(error or told[-1]).strip().partition("\n")[0] in told[-1]:
-        return told[-1]
+        return str(told[-1])
     if error:
         return f"{error} -- {cause}" if cause and cause not in str(error) else str(error)
     if ended.code == _OUT_OF_MEMORY or "OutOfMemoryError" in ended.tail:

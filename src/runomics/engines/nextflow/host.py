@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome
     if not plan.rootless:
         # The result belongs to the service: the JVM, of the same user but without our rights, must not reach it, or fill that disk.
         os.chown(tree.ENGINE, 0, 0)
+        os.chmod(tree.ENGINE, 0o700)
     plugins = jvm.gather_plugins(installed, Path("/tmp/plugins"))  # noqa: S108 - the sandbox's own
     started = process.start(
         jvm.command(
@@ -125,7 +126,7 @@ def _order(plan: Plan, place: _Place) -> Mapping[str, Any]:
         *("-w", place.work),
         *("-output-dir", PUBLISHED),
         *(("-profile", profile) if isinstance(profile, str) and profile else ()),
-        *(("-resume",) if plan.incarnation > 1 else ()),
+        *_resumed(place),
     ]
     return {
         "op": "run",
@@ -143,6 +144,15 @@ def _order(plan: Plan, place: _Place) -> Mapping[str, Any]:
         "patience_seconds": plan.gateway_patience_seconds,
         "notes": _notes(settings),
     }
+
+
+def _resumed(place: _Place) -> Sequence[str]:
+    """The session of an earlier incarnation, by the name of its cache; `-resume` alone takes none that was killed."""
+    try:
+        sessions = sorted(os.scandir(f"{place.launch}/.nextflow/cache"), key=lambda entry: entry.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return ()
+    return ("-resume", sessions[-1].name) if sessions else ()
 
 
 def _notes(settings: Mapping[str, Any]) -> list[str]:
