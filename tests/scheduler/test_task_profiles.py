@@ -12,6 +12,7 @@ from task_desk import GIB, RUN_ID, Desk, name, wait
 
 from runomics.domain.profile import Profile
 from runomics.domain.task import Reason, TaskStatus
+from runomics.ports import TaskCapacity
 from runomics.runners.accelerators import Edits, Gpu
 from runomics.store.tasks import TaskRow
 
@@ -244,3 +245,12 @@ def test_a_plain_user_s_run_is_told_that_its_scratch_is_shared(desk_with: Callab
     desk.tasks.open_run(desk.place)
     desk.submit("a")
     assert "cannot give it one of its own (LOCAL)" in desk.notes[0]
+
+
+def test_a_run_is_told_where_limits_are_soft(desk_with: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = desk_with()
+    assert desk.notes == []
+    soft = TaskCapacity(2, 4 * GIB, limits_are_soft=True, why_soft="no cgroup can be made here")
+    monkeypatch.setattr(desk.runner, "capacity", lambda: soft)
+    desk.tasks.open_run(replace(desk.place, incarnation=2))
+    assert desk.notes == ["Limits of tasks are soft on this server: no cgroup can be made here"]

@@ -109,6 +109,7 @@ def _task_record(task: TaskRow, run: RunRow, *, region: str) -> dict[str, Any]:
         "instanceType": task.instance_type,
         "image": task.image,
         "imageDigest": task.image_digest,
+        "exitCode": task.exit_code,
         "metrics": {
             "cpusReserved": task.cpus,
             "cpusAverage": task.cpu_seconds / seconds if task.cpu_seconds is not None and seconds else 0,

@@ -23,9 +23,9 @@ from runomics.domain.profile import Profile
 from runomics.domain.resources import MOST_SCRATCH_GIB
 from runomics.domain.task import ENDED as ENDED_TASKS
 from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
+from runomics.domain.usage import task_usage
 from runomics.ports import Accelerators, Clock, LogStore, RunStorage, TaskEnd, TaskRunner
 from runomics.scheduler import task_attempt, task_policy, task_spec
-from runomics.domain.usage import task_usage
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import Attempt, OpenRun, RunPlace
 from runomics.scheduler.task_image import TaskImage
@@ -116,6 +116,9 @@ class Tasks:
             run = self._runs[place.run_id] = OpenRun(place)
             if place.group is not None:
                 self._lines.know(place.group)
+        capacity = self._runner.capacity()
+        if capacity.limits_are_soft:
+            self._run_note(place, f"Limits of tasks are soft on this server: {capacity.why_soft}")
         left = [] if known is None else [attempt for attempt in known.attempts.values() if attempt.end is None]
         for attempt in left:
             self._abandon(attempt)
@@ -575,6 +578,7 @@ class Tasks:
                 exit_code=end.exit_code,
                 cpu_seconds=end.cpu_seconds,
                 peak_memory_bytes=end.peak_memory_bytes,
+                **_usage_columns(end),
                 has_log=int(has_log),
                 stopped_ms=end.stopped_ms or self._clock.now_ms(),
                 failure_reason=None if failure is None else failure.reason,
@@ -615,7 +619,6 @@ class Tasks:
             exit_code=end.exit_code,
             message=end.message,
             memory_gib=attempt.row.memory_gib,
-                **_usage_columns(end),
             timeout_seconds=None if attempt.submission is None else attempt.submission.timeout_seconds,
             volume_was_full=usage is not None and usage.was_full,
             code=end.code,
@@ -650,8 +653,6 @@ class Tasks:
         )
 
 
-def _nobody(run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None:
-    """The listener before there is one."""
 def _usage_columns(end: TaskEnd) -> dict[str, Any]:
     if end.started_ms is None or end.stopped_ms is None or not end.minutes:
         return {}
@@ -663,3 +664,5 @@ def _usage_columns(end: TaskEnd) -> dict[str, Any]:
     return columns if end.scratch_used_bytes is None else {**columns, "scratch_used_bytes": end.scratch_used_bytes}
 
 
+def _nobody(run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None:
+    """The listener before there is one."""
