@@ -6,7 +6,8 @@ on conflict (run_id, name) do nothing;
 -- name: find_image(run_id, name)^
 select {image} from image where run_id = :run_id and name = :name;
 
+-- The cross join keeps SQLite, which knows no sizes, from walking over the images of ended runs.
+
 -- name: digests_of_active_runs()
-select distinct image.digest from run
-join image on image.run_id = run.id
-where run.status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
+select image.digest from run cross join image
+where image.run_id = run.id and run.status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');

@@ -44,7 +44,9 @@ select id from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCE
 select uuid from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED') order by id;
 
 -- name: count_pending()$
-select count(*) from run where status = 'PENDING';
+select
+    (select count(*) from run where status = 'PENDING' and cancel_wished_ms is null and run_group_id is null)
+    + (select count(*) from run where status = 'PENDING' and cancel_wished_ms is null and run_group_id is not null);
 
 -- name: active_quotas()
 select account, storage_type from run where status not in ('PENDING', 'COMPLETED', 'FAILED', 'CANCELLED', 'DELETED');
