@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from runomics.sandbox import rights
+
 pytestmark = pytest.mark.needs("userns")
 
 ROOTLESS = os.geteuid() != 0
@@ -239,3 +241,10 @@ def test_a_link_in_the_place_of_a_mount_is_not_followed(place: Place, name: str)
     (place.root / "run/volume" / name).symlink_to("/etc")
     with pytest.raises(AssertionError, match=f"/mnt/workflow/{name} in the run's storage is no directory"):
         place.run("answer = 1")
+
+
+@pytest.mark.parametrize(
+    ("release", "counts"), [("5.13.19-x", False), ("5.14.0-427.el9", True), ("6.1.0-18-amd64", True), ("4.18", False)]
+)
+def test_processes_of_a_plain_user_are_limited_where_linux_counts_by_namespace(release: str, counts: bool) -> None:
+    assert rights.counts_by_namespace(release) is counts

@@ -18,6 +18,8 @@ They reach nothing but the volume, and no child keeps them: neither inheritable 
 
 OPEN_FILES = 16384
 PROCESSES = 4096
+COUNTS_BY_NAMESPACE = (5, 14)
+"""The first Linux that counts a user's processes for each user namespace. Before, a limit would count all of a plain user's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ def _limit(kind: int, value: int | None) -> None:
     resource.setrlimit(kind, (ceiling, ceiling))
 
 
+def counts_by_namespace(release: str) -> bool:
+    """Whether a Linux of this release (uname -r) counts so."""
+    numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in release.split(".")[:2]]
+    return tuple(numbers) >= COUNTS_BY_NAMESPACE
+
+
 def drop(*, uid: int, gid: int, rootless: bool, limits: Limits, capabilities: int = VOLUME_CAPABILITIES) -> None:
     """Become `uid`, for ever: no groups, at most `capabilities` (none when rootless), no new privileges, the seccomp filter.
 
@@ -54,6 +62,8 @@ def drop(*, uid: int, gid: int, rootless: bool, limits: Limits, capabilities: in
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     if rootless:
+        if counts_by_namespace(os.uname().release):
+            _limit(resource.RLIMIT_NPROC, limits.processes)
         linux.set_capabilities(0)
     else:
         _limit(resource.RLIMIT_NPROC, limits.processes)
