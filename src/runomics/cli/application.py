@@ -33,6 +33,7 @@ from runomics.cli.connection import (
     merged_environment,
     read_endpoint,
 )
+from runomics.cli.cwl import is_cwl, load_cwl
 from runomics.cli.definition import BadDefinition, load_wdl
 from runomics.cli.inputs import BadInputs
 from runomics.cli.objects import buckets_of
@@ -145,7 +146,10 @@ def doctor(data: Data = None) -> None:
 
 @application.command()
 def run(
-    wdl: Annotated[Path, typer.Argument(metavar="MAIN.WDL", help="The workflow; or a folder that holds main.wdl.")],
+    wdl: Annotated[
+        Path,
+        typer.Argument(metavar="MAIN", help="The workflow, .wdl or .cwl; or a folder that holds main.wdl or main.cwl."),
+    ],
     inputs: Annotated[
         Path | None, typer.Option("--inputs", "-i", metavar="FILE", help="JSON of inputs; local files are uploaded.")
     ] = None,
@@ -163,11 +167,11 @@ def run(
     log_level: Annotated[str | None, typer.Option(help="OFF, FATAL, ERROR or ALL.")] = None,
     data: Data = None,
 ) -> None:
-    """Run a WDL workflow to its end and fetch its outputs; starts a server if none runs.
+    """Run a WDL or CWL workflow to its end and fetch its outputs; starts a server if none runs.
 
     Exit code: 0 completed, 1 failed, 130 cancelled or left alone.
     """
-    definition = load_wdl(wdl)
+    definition = load_cwl(wdl) if is_cwl(wdl) else load_wdl(wdl)
     members = {
         "storageType": storage_type and storage_type.upper(),
         "storageCapacity": storage_capacity,

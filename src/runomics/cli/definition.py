@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import WDL
 
@@ -29,6 +29,7 @@ class Definition:
     main: str
     archive: bytes = field(repr=False)
     input_types: dict[str, Any]
+    engine: Literal["WDL", "CWL", "NEXTFLOW"] = "WDL"
 
     @property
     def sha256(self) -> str:
@@ -52,7 +53,7 @@ def load_wdl(path: Path) -> Definition:
     sources = {Path(os.path.realpath(one.pos.abspath)) for one in _documents(document)}
     if path.is_dir():
         root = path.resolve()
-        sources |= {file.resolve() for file in _visible_files(root)}
+        sources |= {file.resolve() for file in visible_files(root)}
     else:
         root = Path(os.path.commonpath([source.parent for source in sources]))
     outside = sorted(str(source) for source in sources if not source.is_relative_to(root))
@@ -63,7 +64,7 @@ def load_wdl(path: Path) -> Definition:
     return Definition(
         name=target.name,
         main=str(main.resolve().relative_to(root)),
-        archive=_pack(root, sources),
+        archive=pack(root, sources),
         input_types={binding.name: binding.value.type for binding in target.available_inputs},
     )
 
@@ -92,7 +93,8 @@ def _documents(document: Any) -> Iterator[Any]:
         yield from _documents(imported.doc)
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
+def visible_files(root: Path) -> Iterator[Path]:
+    """Every file below `root` but hidden ones and those in hidden folders."""
     for directory, folders, files in os.walk(root):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for name in sorted(files):
@@ -100,7 +102,8 @@ def _visible_files(root: Path) -> Iterator[Path]:
                 yield Path(directory, name)
 
 
-def _pack(root: Path, sources: set[Path]) -> bytes:
+def pack(root: Path, sources: set[Path]) -> bytes:
+    """A zip archive of `sources`, the same bytes for the same content."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for source in sorted(sources):

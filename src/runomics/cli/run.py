@@ -17,6 +17,7 @@ from rich.prompt import Prompt
 
 from runomics.cli import run_logs, watch
 from runomics.cli.connection import Connection
+from runomics.cli.cwl import cwl_parameters
 from runomics.cli.definition import Definition
 from runomics.cli.inputs import Uploads, parameters
 from runomics.cli.objects import Buckets, split_uri
@@ -97,7 +98,7 @@ def ensure_workflow(session: Session, definition: Definition) -> str:
     else:
         source = {"definitionZip": definition.archive}
     created = client.create_workflow(
-        name=definition.name, engine="WDL", main=definition.main, requestId=str(uuid.uuid4()), **source
+        name=definition.name, engine=definition.engine, main=definition.main, requestId=str(uuid.uuid4()), **source
     )
     _await_active(client, created["id"])
     session.console.print(f"workflow {created['id']} {definition.name}", highlight=False)
@@ -112,7 +113,7 @@ def start(session: Session, order: Order, workflow_id: str) -> str:
         "workflowId": workflow_id,
         "roleArn": order.role_arn or f"arn:aws:iam::{session.connection.keys.account}:role/runomics",
         "outputUri": order.output_uri or f"s3://{BUCKET}/outputs",
-        "parameters": parameters(order.inputs, definition.input_types, definition.name, uploads),
+        "parameters": _parameters(definition, order.inputs, uploads),
         "name": order.name or definition.name,
         "requestId": str(uuid.uuid4()),
         **order.members,
@@ -183,6 +184,12 @@ def _await_active(client: OmicsClient, workflow_id: str) -> None:
             raise WorkflowRefused(f"workflow {workflow_id} is still CREATING after {ACTIVE_SECONDS:.0f} s")
         pause.wait(delay_seconds)
         delay_seconds = min(1.0, delay_seconds * 1.5)
+
+
+def _parameters(definition: Definition, given: Mapping[str, Any], uploads: Uploads) -> dict[str, Any]:
+    if definition.engine == "CWL":
+        return cwl_parameters(given, definition.input_types, uploads)
+    return parameters(given, definition.input_types, definition.name, uploads)
 
 
 def _store_archive(buckets: Buckets, definition: Definition) -> str:
