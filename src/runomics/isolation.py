@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from runomics.ports import Finding, StorageCaps
 
-TASK_LAYERS = frozenset({"task container", "task limits (cgroup)"})
+TASK_LAYERS = frozenset({"task container", "task limits (cgroup)", "task limits (cpu)", "task limits (processes)"})
 PROBE_SECONDS = 60.0
 
 

@@ -106,6 +106,20 @@ def forget(networks: str) -> list[str]:
     return gone
 
 
+def try_out() -> None:
+    """Make a bridge, a cable and both sets of rules in a network namespace of our own, in which this process then stays.
+
+    Raises:
+        Refused, OSError: something of it does not work here.
+    """
+    trial = Bridge("trial", "192.0.2.0/24", ["198.51.100.0/24"], ["198.51.100.53"])
+    linux.unshare(linux.CLONE_NEWNET)
+    _run(
+        ["ip", "-batch", "-"], f"link add {trial.interface} type bridge\nlink add trial type veth peer name {INSIDE}\n"
+    )
+    _run(["nft", "-f", "-"], _way_back(trial) + _filter(trial))
+
+
 # ---- addresses -----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from typing import Any
 
-from . import delegation, image_root, mount_view, supervisor, volume
+from . import bridge, delegation, image_root, mount_view, supervisor, volume
 from . import spec as specs
 
 OOM_BYTES = 32 << 20
@@ -62,6 +62,7 @@ def findings(parent: str, bwrap: str, directory: str) -> list[dict[str, Any]]:
         if choice.driver != "none":
             found.append(_cpu_limit(f"{place}/cpu", common))
             found.append(_process_limit(f"{place}/processes", common))
+    found.append(_bridges())
     found.append(_files())
     found.append(_watches())
     return found
@@ -218,6 +219,36 @@ def _process_limit(directory: str, common: dict[str, Any]) -> dict[str, Any]:
         f"at most {MOST_PROCESSES}" if refused else f"{WANTED_PROCESSES} were made where {MOST_PROCESSES} are allowed"
     )
     return _finding(name, refused, detail, "The kernel needs the pids controller (CONFIG_CGROUP_PIDS).")
+
+
+def _bridges() -> dict[str, Any]:
+    """A network of mode bridge, as far as it can be made in a network namespace of its own."""
+    name = "network bridges"
+    if os.geteuid() != 0:
+        return _finding(
+            name, False, "bridges need root", "Run the server as root, or define networks of mode host alone."
+        )
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            bridge.try_out()
+            os._exit(0)
+        except BaseException as error:
+            os.write(writer, str(error).encode()[:1000])
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        trouble = said.read()
+    os.waitpid(child, 0)
+    with open(bridge.FORWARDING) as file:
+        forwards = file.read().strip() == "1"
+    if trouble or not forwards:
+        return _finding(
+            name, False, trouble or "net.ipv4.ip_forward is off", bridge.REMEDY if trouble else bridge.FORWARDING_REMEDY
+        )
+    return _finding(name, True, "runs in a VPC may have networks of mode bridge")
 
 
 def _files() -> dict[str, Any]:
