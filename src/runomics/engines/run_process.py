@@ -25,11 +25,12 @@ from runomics.engines import plan as plans
 from runomics.engines.cwl.engine import ENGINE as CWL
 from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.language import AlreadyBegan, Engine
+from runomics.engines.nextflow.engine import ENGINE as NEXTFLOW
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.plan import Plan
 from runomics.engines.wdl.engine import ENGINE as WDL
-from runomics.sandbox import linux, rights, tree
 from runomics.engines.wdl.leniency import ENGINE as WDL_LENIENT
+from runomics.sandbox import linux, rights, tree
 
 NO_ROOM_SECONDS = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
