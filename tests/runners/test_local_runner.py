@@ -17,6 +17,7 @@ from runner_world import CGROUP_PARENT, RunnerWorld, processes_with
 
 from runomics.domain.task import Reason
 from runomics.ports import Finding, TaskCapacity
+from runomics.runners import bridges
 from runomics.runners.local import LocalRunner, find_bwrap
 
 pytestmark = pytest.mark.needs("root", "cgroup", "bwrap")
@@ -276,6 +277,7 @@ def test_doctor_finds_that_containers_overlays_and_limits_work(world: RunnerWorl
         "task limits (cpu)": True,
         "task limits (processes)": True,
         "users of images (crun)": shutil.which("crun") is not None,
+        "network bridges": bridges.problem() is None,
         "process limits": True,
         "inotify watches": True,
     }
