@@ -39,11 +39,11 @@ workflow main {
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 
-def register(client: Any, name: str, text: str) -> str:
+def register(client: Any, name: str, text: str, main: str = "main.wdl") -> str:
     """Create a workflow from one file and wait until it is ACTIVE; its id."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("main.wdl", text)
+        file.writestr(main, text)
     made = client.create_workflow(name=name, definitionZip=archive.getvalue())
     workflow_id: str = made["id"]
     found: dict[str, Any] = {}

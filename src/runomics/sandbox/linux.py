@@ -134,6 +134,13 @@ def close_from(first: int) -> None:
     _syscall("close_range", ctypes.c_uint(first), ctypes.c_uint(0xFFFF_FFFF), ctypes.c_uint(0))
 
 
+def trim_heap() -> None:
+    """Give freed memory back to the kernel, where the C library can (glibc)."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def prctl(option: int, value: int) -> None:
     """prctl(2) for the options with one number."""
     zero = ctypes.c_ulong(0)
