@@ -51,8 +51,9 @@ class Jvm:
         """Say what to do; once."""
         self._say(json.dumps(document).encode() + b"\n")
 
-    def wait(self, stopping: Callable[[], bool]) -> Ended:
-        """Until its end; TERM, then KILL, once `stopping()`. A signal wakes the wait."""
+    def wait(self, stopping: Callable[[], bool], *, at_most_seconds: float | None = None) -> Ended:
+        """Until its end; TERM, then KILL, once `stopping()` or after `at_most_seconds`. A signal wakes the wait."""
+        deadline = None if at_most_seconds is None else time.monotonic() + at_most_seconds
         output = self.process.stdout.fileno() if self.process.stdout else -1
         woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         before = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -62,11 +63,13 @@ class Jvm:
         opened, kill_at = {output, self.reports}, None
         try:
             while opened:
-                left = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+                until = deadline if kill_at is None else kill_at
+                left = None if until is None else max(0.0, until - time.monotonic())
                 ready = {descriptor for descriptor, _ in poller.poll(None if left is None else left * 1000)}
                 if woken in ready:
                     os.read(woken, 512)
-                if kill_at is None and stopping():
+                late = deadline is not None and time.monotonic() >= deadline
+                if kill_at is None and (late or stopping()):
                     kill_at = time.monotonic() + TERM_SECONDS
                     self.process.terminate()
                 if kill_at is not None and time.monotonic() >= kill_at:

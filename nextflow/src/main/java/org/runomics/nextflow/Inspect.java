@@ -26,7 +26,8 @@ final class Inspect {
     static Map<String, Object> run(Map<?, ?> order) {
         Path root = Path.of((String) order.get("root"));
         List<String> errors = new ArrayList<>();
-        for (Object script : (List<?>) order.get("scripts")) compile(root, (String) script, errors);
+        Session session = new Session();
+        for (Object script : (List<?>) order.get("scripts")) compile(session, root, (String) script, errors);
         for (Object configuration : (List<?>) order.get("configurations")) convert(root, (String) configuration, errors);
         return Map.of("errors", errors);
     }
@@ -42,14 +43,14 @@ final class Inspect {
         Files.delete(root);
     }
 
-    private static void compile(Path root, String name, List<String> errors) {
+    private static void compile(Session session, Path root, String name, List<String> errors) {
         try {
             Path path = root.resolve(name);
             if (isFirstDsl(Files.readString(path))) {
                 errors.add("(" + name + ") " + DSL1);
                 return;
             }
-            new ScriptLoaderV1(new Session()).setModule(true).parse(path);
+            new ScriptLoaderV1(session).setModule(true).parse(path);
         } catch (Exception | StackOverflowError problem) {
             tell(name, problem, errors);
         }

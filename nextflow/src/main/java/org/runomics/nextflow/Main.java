@@ -45,6 +45,7 @@ public final class Main {
         verdict.put("op", "end");
         int code;
         if ("inspect".equals(order.get("op"))) {
+            LoggerHelper.bootstrapLogger();
             verdict.putAll(Inspect.run(order));
             code = 0;
         } else {
