@@ -1,4 +1,7 @@
-"""Bytes between open files, by the quickest way the kernel has. Runs in the server, on transfer threads."""
+"""Bytes between open files, by the quickest way the kernel has. Runs in the server, on transfer threads.
+
+Holes stay holes: a file of a run that says it has terabytes may take no more of the disk here than it does on the run's storage.
+"""
 
 from __future__ import annotations
 
@@ -55,14 +58,32 @@ def copy_hashing(source: int, target: int, size: int, on_bytes: OnBytes) -> str:
     cloned = _clone(source, target)
     reading = target if cloned else source
     offset = 0
+    zeros = bytes(_CHUNK_BYTES)
     while chunk := os.pread(reading, min(_CHUNK_BYTES, size - offset), offset):
         digest.update(chunk)
-        if not cloned:
+        if not cloned and chunk != zeros[: len(chunk)]:
             write_all(target, chunk, offset)
         offset += len(chunk)
         if on_bytes is not None:
             on_bytes(len(chunk))
+    if not cloned:
+        os.ftruncate(target, offset)
     return digest.hexdigest()
+
+
+def _next_data(source: int, offset: int, size: int) -> tuple[int, int]:
+    """Where, from `offset` on, bytes that are not a hole begin and end; both `size` when there are none."""
+    try:
+        begin = os.lseek(source, offset, os.SEEK_DATA)
+        if begin >= size:
+            return size, size
+        return begin, min(size, os.lseek(source, begin, os.SEEK_HOLE))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size, size
+        if error.errno == errno.EINVAL:
+            return offset, size
+        raise
 
 
 def copy(source: int, target: int, size: int, on_bytes: OnBytes) -> None:
@@ -71,10 +92,18 @@ def copy(source: int, target: int, size: int, on_bytes: OnBytes) -> None:
         if on_bytes is not None:
             on_bytes(size)
         return
-    offset = 0
+    size = min(size, os.fstat(source).st_size)
+    os.ftruncate(target, size)
+    offset = hole = 0
     in_kernel = True
     while offset < size:
-        count = min(_COPY_BYTES, size - offset)
+        if offset == hole:
+            begin, hole = _next_data(source, offset, size)
+            if on_bytes is not None and begin > offset:
+                on_bytes(begin - offset)
+            offset = begin
+            continue
+        count = min(_COPY_BYTES, hole - offset)
         try:
             if in_kernel:
                 copied = os.copy_file_range(source, target, count, offset, offset)
@@ -87,6 +116,8 @@ def copy(source: int, target: int, size: int, on_bytes: OnBytes) -> None:
             in_kernel = False
             continue
         if copied == 0:
+            # It became shorter meanwhile.
+            os.ftruncate(target, offset)
             return
         offset += copied
         if on_bytes is not None:
