@@ -175,6 +175,15 @@ def test_a_task_larger_than_the_host_gets_the_host_and_the_run_is_told(desk: Des
 
 
 @pytest.mark.source("assumed")
+def test_a_run_without_a_network_is_told_once_that_its_tasks_ask_for_one(desk: Desk) -> None:
+    desk.submit("first", network=True)
+    desk.submit("second", network=True)
+    assert [note for note in desk.notes if "network" in note] == [
+        "Task first asks for network access; tasks of this run have none: its networkingMode is RESTRICTED."
+    ]
+
+
+@pytest.mark.source("assumed")
 def test_such_a_task_fails_where_the_operator_wants_it_to(desk: Desk) -> None:
     desk.tasks = desk.new_tasks(oversize="fail")
     desk.tasks.open_run(desk.place)

@@ -27,6 +27,7 @@ class InvalidSubmission(Exception):
 class Submission:
     """One task attempt as its engine asked for it. Paths are those inside the sandbox, under /mnt/workflow.
 
+    `network`: whether it would use one; what it gets is the run's.
     `service_retries`: how often the service may try again after an error of its own; None: as the operator set it.
     """
 
@@ -48,6 +49,7 @@ class Submission:
     timeout_seconds: int | None = None
     fallbacks: tuple[Profile, ...] = ()
     service_retries: int | None = None
+    network: bool = False
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
@@ -188,4 +190,5 @@ def parse(line: Mapping[str, Any]) -> Submission:
         timeout_seconds=None if timeout is None else int(_number(line, "timeout_seconds")),
         fallbacks=_profiles(line.get("profiles")),
         service_retries=None if retries is None else int(_number(line, "service_retries")),
+        network=line.get("network") is True,
     )

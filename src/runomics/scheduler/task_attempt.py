@@ -59,6 +59,7 @@ class OpenRun:
     attempts: dict[tuple[str, int], Attempt] = field(default_factory=dict)
     unsettled: int = 0
     stopping: bool = False
+    told_of_network: bool = False
 
     def is_in(self, group_id: int) -> bool:
         """Whether the run belongs to that group."""

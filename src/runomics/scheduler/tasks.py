@@ -321,6 +321,12 @@ class Tasks:
             run.attempts[(submission.key, submission.attempt)] = attempt
             run.unsettled += 1
             self._by_directory[attempt.directory] = attempt
+        if submission.network and run.place.network is None and not run.told_of_network:
+            run.told_of_network = True
+            self._run_note(
+                run.place,
+                f"Task {submission.name} asks for network access; tasks of this run have none: its networkingMode is RESTRICTED.",
+            )
         self._tell(attempt, {"op": "queued"})
         refusal = self._policy.refusal(submission)
         if refusal is not None:
