@@ -219,6 +219,28 @@ def test_a_server_that_only_ends_a_stream_still_takes_in_the_rest(logs: FileLogs
     assert texts(later) == ["before", "while nobody looked"]
 
 
+def test_a_server_that_only_ends_a_stream_takes_in_what_came_after_silence(
+    logs: FileLogs, volume: Path, tmp_path: Path
+) -> None:
+    follow(logs, volume)
+    until(lambda: (tmp_path / "logs" / ACCOUNT / "run/1/task-7.cursor").exists())
+    logs.close()
+    (volume / "call/stdout").write_bytes(b"while nobody looked\n")
+    later = made(tmp_path)
+    assert later.end_task(ACCOUNT, TASK) is True
+    assert texts(later) == ["while nobody looked"]
+
+
+def test_a_task_that_ends_before_the_first_look_and_says_nothing_leaves_no_file(
+    logs: FileLogs, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runomics.logs.follower._SOONEST_SECONDS", 60.0)
+    (volume / "call/stdout").touch()
+    follow(logs, volume)
+    assert logs.end_task(ACCOUNT, TASK) is False
+    assert not (tmp_path / "logs").exists()
+
+
 # ---- text --------------------------------------------------------------------------------------------------------
 
 

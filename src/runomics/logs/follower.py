@@ -89,7 +89,12 @@ class _Followed:
 
     def append(self, data: bytes) -> None:
         """Lines that come from elsewhere."""
+        self.keep()
         stream_file.append(self.path, data, self._cursor)
+
+    def keep(self) -> None:
+        """Let a later server know what feeds the stream. What ends at once and says nothing leaves no file behind."""
+        stream_file.keep_cursor(self.path, self._cursor)
 
     def take(self, now_ms: int, *, finish: bool) -> int:
         """Take in some of what is new, older files first; how many bytes. `finish`: also a last line that has no end."""
@@ -132,6 +137,7 @@ class _Followed:
             notice = f"[The log is longer than {self._max_bytes} bytes: the rest is not kept.]"
             lines = kept + stream_file.encode_lines([(at_ms, notice)])
             cursor.is_full = True
+        self.keep()  # as it was before these lines
         before = (cursor.last_ms, cursor.offsets[index])
         cursor.last_ms = at_ms
         cursor.offsets[index] += count
@@ -273,6 +279,7 @@ class Follower:
             if followed.is_over:
                 return
             try:
+                followed.keep()
                 taken = followed.take(self._now_ms(), finish=False)
             except OSError as error:
                 log.warning("logs.cannot_follow", path=str(followed.path), error=str(error))

@@ -72,6 +72,8 @@ class Cursor:
     is_ended: bool = False
     offsets: list[int] = field(default_factory=lambda: [0, 0])
     sources: Mapping[str, Any] = field(default_factory=dict)
+    is_kept: bool = False
+    """Whether it has a file. It gets one with the first bytes it tells of, or when it is followed for more than a moment."""
 
     def state(self) -> bytes:
         """The part that moves, always as long."""
@@ -83,20 +85,27 @@ class Cursor:
 def load_cursor(log: Path) -> Cursor | None:
     """The cursor beside a log, None when there is none or it is unreadable."""
     try:
-        data = _cursor_path(log).read_bytes()
+        with open(_cursor_path(log), "rb", buffering=0) as file:
+            data = file.read()
         length, last_ms, flags, first, second = (int(word) for word in data[:_STATE_BYTES].split())
         sources = json.loads(data[_STATE_BYTES:])
     except (OSError, ValueError):
         return None
-    return Cursor(length, last_ms, bool(flags & 1), bool(flags & 2), [first, second], sources)
+    return Cursor(length, last_ms, bool(flags & 1), bool(flags & 2), [first, second], sources, is_kept=True)
 
 
 def make_cursor(log: Path, sources: Mapping[str, Any]) -> Cursor:
-    """A cursor for a stream that is about to be fed. What the log has already stays."""
+    """A cursor for a stream that is about to be fed, without a file as yet. What the log has already stays."""
+    return Cursor(length=_whole_length(log), sources=sources)
+
+
+def keep_cursor(log: Path, cursor: Cursor) -> None:
+    """Give it a file, if it has none: whoever comes after a killed server then knows what feeds the stream."""
+    if cursor.is_kept:
+        return
     log.parent.mkdir(parents=True, exist_ok=True)
-    cursor = Cursor(length=_whole_length(log), sources=sources)
-    _cursor_path(log).write_bytes(cursor.state() + json.dumps(sources).encode())
-    return cursor
+    _cursor_path(log).write_bytes(cursor.state() + json.dumps(cursor.sources).encode())
+    cursor.is_kept = True
 
 
 def restore(log: Path, cursor: Cursor) -> None:
@@ -113,7 +122,9 @@ def restore(log: Path, cursor: Cursor) -> None:
 
 
 def save_cursor(log: Path, cursor: Cursor) -> None:
-    """Write the part that moves."""
+    """Write the part that moves, if it has a file."""
+    if not cursor.is_kept:
+        return
     descriptor = os.open(_cursor_path(log), os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(descriptor, cursor.state(), 0)
