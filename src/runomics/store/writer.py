@@ -28,7 +28,7 @@ MAX_BATCH = 256
 """Units per commit. Above it the wait for the commit grows faster than the throughput."""
 
 
-LINGER_SECONDS = 0.005
+LINGER_SECONDS = 0.02
 """How long units that nobody waits for wait for company: a short task's moves then share one commit."""
 
 
