@@ -264,6 +264,25 @@ def test_a_file_may_be_given_by_its_uri_alone(world: World) -> None:
     assert sorted(run.server.staged) == ["s3://in/a", "s3://in/b"]
 
 
+def test_files_in_records_and_unions_may_be_given_by_their_uri_too(world: World) -> None:
+    text = """
+        cwlVersion: v1.2
+        class: CommandLineTool
+        requirements: {SchemaDefRequirement: {types: [{name: pair, type: record, fields: {f: File, n: string}}]}}
+        baseCommand: cat
+        arguments: [$(inputs.p.f.path), $(inputs.u.path)]
+        inputs: {p: "#pair", u: ["null", File], s: [string, File]}
+        stdout: o.txt
+        outputs: {o: stdout, s: {type: string, outputBinding: {outputEval: $(inputs.s)}}}
+        """
+    given = {"p": {"f": "s3://in/a", "n": "s3://in/a"}, "u": "s3://in/b", "s": "s3://in/b"}
+    run, result = execute(world, textwrap.dedent(text), given, a=b"A", b=b"B")
+    assert result.succeeded, result.failure
+    assert run.on_host(result.exports[0]["source"]).read_text() == "AB"
+    assert result.outputs is not None
+    assert result.outputs["s"] == "s3://in/b"
+
+
 @pytest.mark.parametrize("location", ["/etc/passwd", "file:///etc/passwd", "http://example.org/x", "relative.txt"])
 def test_a_file_that_is_in_no_bucket_is_refused(world: World, location: str) -> None:
     text = tool("inputs: {f: File}\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cwltool.context import LoadingContext
@@ -75,6 +75,12 @@ def load(root: str, main: str, make: ToolMaker) -> Process:
         )
     context, uri = resolve_and_validate_document(context, document, uri)
     return make_tool(uri, context)
+
+
+def named_types(process: Process) -> Mapping[str, Any]:
+    """The types that SchemaDefRequirement gives names to."""
+    found: Any = process.get_requirement("SchemaDefRequirement")[0] or {}
+    return {str(one["name"]): one for one in found.get("types", ()) if isinstance(one, Mapping) and "name" in one}
 
 
 def context_for(root: str, make: ToolMaker) -> LoadingContext:

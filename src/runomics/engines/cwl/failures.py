@@ -12,17 +12,17 @@ from runomics.engines.gateway_client import StageFailed, TaskEnd
 from runomics.engines.outcome import Failure, Outcome
 from runomics.engines.task_words import badly, last_lines, shortened
 
-_ROOTS = re.compile(r"(?:file://)?/mnt/workflow/definition/")
+_ROOTS = re.compile(r"(?:(?:file://)?/mnt/workflow/|(?<![\w/.-]))definition/")
 _PLACE = re.compile(r"^(\S+?\.(?:cwl|ya?ml|json)):(\d+):(\d+):\s*", re.MULTILINE)
-_TOO_LONG_TREE = 40
+_MOST_LINES = 150
 
 
 def text(error: BaseException | str) -> str:
     """An error's text: files by their names in the definition, each with line and column where cwltool knows them."""
     said = str(error) or type(error).__name__
     lines = _ROOTS.sub("", said).strip().splitlines()
-    if len(lines) > _TOO_LONG_TREE:
-        lines = [*lines[:_TOO_LONG_TREE], "…"]
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:_MOST_LINES], "…"]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -119,7 +119,7 @@ def parameters(given: Mapping[str, Any], process: Process) -> dict[str, Any]:
     Raises:
         RefusedUri: a File or Directory that is no URI of a bucket.
     """
-    schemas = {name.rpartition("#")[2]: kind for name, kind in process.schemaDefs.items()} | dict(process.schemaDefs)
+    schemas = definition.named_types(process)
     kinds = {shortname(one["id"]): one["type"] for one in process.tool["inputs"]}
     order = {name: staging.parameter_value(value, kinds.get(name), schemas) for name, value in given.items()}
     namespaces: Any = process.metadata.get("$namespaces") or {}

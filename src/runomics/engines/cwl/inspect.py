@@ -89,10 +89,7 @@ def _is_nullable(kind: Any) -> bool:
 
 def _named(kind: Any, process: Process) -> Any:
     """A type that SchemaDefRequirement gives a name."""
-    if isinstance(kind, str) and ("#" in kind or kind in process.schemaDefs):
-        found = process.schemaDefs.get(kind)
-        return kind if found is None else found
-    return kind
+    return definition.named_types(process).get(kind, kind) if isinstance(kind, str) else kind
 
 
 def _type_text(kind: Any, process: Process, depth: int = 0) -> str:
