@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -203,3 +205,24 @@ def test_the_example_finds_the_variants_that_the_tools_find_alone(site: Site) ->
         f"{expected['overall_alignment_rate_percent']}% overall" in (published / "align/lambda.bowtie2.txt").read_text()
     )
     assert "lambda: 88 variants" in (site.object(run["runOutputUri"]) / "logs/engine.log").read_text()
+
+
+@pytest.mark.needs("bowtie2")
+def test_the_command_line_runs_the_example_with_files_of_this_machine(site: Site, tmp_path: Path) -> None:
+    example = EXAMPLES / "nextflow-variants"
+    command = [sys.executable, "-m", "runomics", "run", str(example), "-i", str(example / "inputs.json")]
+    command += ["--outputs", str(tmp_path / "out"), "--data", str(site.data)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    published = {
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out" / "pubdir").rglob("*") if path.is_file()
+    }
+    assert published == {
+        "pubdir/align/lambda.bam",
+        "pubdir/align/lambda.bam.bai",
+        "pubdir/align/lambda.bowtie2.txt",
+        "pubdir/align/lambda.flagstat.txt",
+        "pubdir/variants/lambda.stats.txt",
+        "pubdir/variants/lambda.vcf.gz",
+        "pubdir/variants/lambda.vcf.gz.tbi",
+    }

@@ -34,8 +34,9 @@ from runomics.cli.connection import (
     read_endpoint,
 )
 from runomics.cli.cwl import is_cwl, load_cwl
-from runomics.cli.definition import BadDefinition, load_wdl
+from runomics.cli.definition import BadDefinition, Definition, load_wdl
 from runomics.cli.inputs import BadInputs
+from runomics.cli.nextflow import is_nextflow, load_nextflow
 from runomics.cli.objects import buckets_of
 from runomics.cli.server import StopFailed, connect_or_start, wait_until
 from runomics.domain.run import ENDED
@@ -148,7 +149,10 @@ def doctor(data: Data = None) -> None:
 def run(
     wdl: Annotated[
         Path,
-        typer.Argument(metavar="MAIN", help="The workflow, .wdl or .cwl; or a folder that holds main.wdl or main.cwl."),
+        typer.Argument(
+            metavar="MAIN",
+            help="The workflow, .wdl, .cwl or .nf; or a folder that holds main.wdl, main.cwl or main.nf.",
+        ),
     ],
     inputs: Annotated[
         Path | None, typer.Option("--inputs", "-i", metavar="FILE", help="JSON of inputs; local files are uploaded.")
@@ -167,11 +171,11 @@ def run(
     log_level: Annotated[str | None, typer.Option(help="OFF, FATAL, ERROR or ALL.")] = None,
     data: Data = None,
 ) -> None:
-    """Run a WDL or CWL workflow to its end and fetch its outputs; starts a server if none runs.
+    """Run a WDL, CWL or Nextflow workflow to its end and fetch its outputs; starts a server if none runs.
 
     Exit code: 0 completed, 1 failed, 130 cancelled or left alone.
     """
-    definition = load_cwl(wdl) if is_cwl(wdl) else load_wdl(wdl)
+    definition = _load(wdl)
     members = {
         "storageType": storage_type and storage_type.upper(),
         "storageCapacity": storage_capacity,
@@ -249,6 +253,13 @@ def aws(arguments: Annotated[list[str] | None, typer.Argument(metavar="...")] = 
     finally:
         signal.signal(signal.SIGINT, inherited)
     raise typer.Exit(ended.returncode)
+
+
+def _load(path: Path) -> Definition:
+    """By its language, which its name tells."""
+    if is_cwl(path):
+        return load_cwl(path)
+    return load_nextflow(path) if is_nextflow(path) else load_wdl(path)
 
 
 def _read_inputs(path: Path | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from runomics.cli.connection import Connection
 from runomics.cli.cwl import cwl_parameters
 from runomics.cli.definition import Definition
 from runomics.cli.inputs import Uploads, parameters
+from runomics.cli.nextflow import nextflow_parameters
 from runomics.cli.objects import Buckets, split_uri
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ def _await_active(client: OmicsClient, workflow_id: str) -> None:
 def _parameters(definition: Definition, given: Mapping[str, Any], uploads: Uploads) -> dict[str, Any]:
     if definition.engine == "CWL":
         return cwl_parameters(given, definition.input_types, uploads)
+    if definition.engine == "NEXTFLOW":
+        return nextflow_parameters(given, uploads)
     return parameters(given, definition.input_types, definition.name, uploads)
 
 
