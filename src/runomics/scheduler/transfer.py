@@ -41,6 +41,7 @@ LISTED_OVERHEAD_BYTES = 16
 class _TooMany(Exception):
     """A listing longer than a line of the gateway."""
 
+
 _METERS = 10_000
 
 

@@ -131,7 +131,6 @@ def _order(plan: Plan, place: _Place) -> Mapping[str, Any]:
     return {
         "op": "run",
         "arguments": arguments,
-        "environment": dict(plan.environment),
         "staged": place.staged,
         "socket": f"{tree.GATEWAY}/sock",
         "hello": {

@@ -15,7 +15,9 @@ _HEAP_MIB = 256
 _COMPILE_SECONDS = 14.0
 """Of the 20 that an inspection may take. A busy server, or a definition of hundreds of modules, must not make a good one fail."""
 
-_NOT_COMPILED = "The definition was not compiled: this server had no time for it. What is wrong in it will show when it runs."
+_NOT_COMPILED = (
+    "The definition was not compiled: this server had no time for it. What is wrong in it will show when it runs."
+)
 _OPTIONS = ("-Duser.dir=/tmp", "-Djava.io.tmpdir=/tmp", "-XX:CompressedClassSpaceSize=64m", "-Xss512k")
 
 

@@ -18,11 +18,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.SimpleFileVisitor;
 import java.nio.file.attribute.BasicFileAttributes;
-import java.util.List;
 import java.util.Map;
-import nextflow.script.ScriptMeta;
-import sun.misc.Signal;
-import sun.misc.SignalHandler;
 
 /** A tiny pipeline against a server inside this JVM: afterwards what a run needs is loaded, linked and compiled. */
 final class Rehearsal {
@@ -45,7 +41,6 @@ final class Rehearsal {
 
     private Rehearsal() {}
 
-    @SuppressWarnings("sunapi")
     static void run() throws Exception {
         Path directory = Files.createTempDirectory("rehearsal");
         PrintStream out = System.out;
@@ -70,12 +65,7 @@ final class Rehearsal {
             System.setOut(out);
             System.setErr(err);
             Gateway.closeCurrent(100);
-            S3Objects.forget();
-            Main.forget();
-            ScriptMeta.reset();
             remove(directory);
-            // The rehearsed session listens to signals for ever; until the next one does, they end this process.
-            for (String name : List.of("TERM", "INT", "HUP")) Signal.handle(new Signal(name), SignalHandler.SIG_DFL);
         }
     }
 

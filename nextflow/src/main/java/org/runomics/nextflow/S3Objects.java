@@ -31,11 +31,6 @@ final class S3Objects {
         }
     }
 
-    static void forget() {
-        LISTINGS.clear();
-        STAGED.clear();
-    }
-
     /** Where the object, or with a slash at its end everything below it, lies for tasks; null when it was not staged yet. */
     static Path staged(String uri) {
         return STAGED.get(uri);
