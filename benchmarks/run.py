@@ -25,12 +25,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import bare
 import crowd
 import cwl_workflows
 import nextflow_workflows
+import task_cost
 from foreign import CASES, SLOWER, STRANGER, tell_apart
 from fuzz import Client, Fuzzer, fuzz
-from image_tasks import measure as measure_kinds
 from population import fill, fill_postgresql
 from runomics.engines.nextflow import installation as nextflow
 from server import Server, wait_until
@@ -416,25 +417,6 @@ def _load_overhead(server: Server) -> float:
 # ---- 3, 4, 5, 13: runs -------------------------------------------------------------------------------------------
 
 
-def bare(text: str, *arguments: str) -> float:
-    """One run of the same text by miniwdl's own command line: seconds."""
-    folder = fresh("bare")
-    (folder / "main.wdl").write_text(text)
-    (folder / "cfg").write_text(
-        "[scheduler]\ncontainer_backend = plain\ntask_concurrency = 4\n[call_cache]\nget = false\nput = false\n"
-    )
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, str(HERE / "bare_miniwdl.py"), "run", "main.wdl", *arguments, "--cfg", "cfg", "-d", "run/."],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    seconds = time.perf_counter() - began
-    shutil.rmtree(folder, ignore_errors=True)
-    return seconds
-
-
 def measure_runs(repeats: int) -> list[Figure]:
     def measure(server: Server) -> list[Figure]:
         client = server.client()
@@ -445,7 +427,6 @@ def measure_runs(repeats: int) -> list[Figure]:
         return [
             _first_task(server, client, stamp, repeats),
             _one_task(client, hello, repeats),
-            _scatter(server, client),
         ]
 
     return in_server(measure, "runs")
@@ -493,9 +474,9 @@ def _cwl_scatter(client: Any) -> Figure:
     cpu: dict[int, list[float]] = {20: [], 120: []}
     for _ in range(3):
         for width in wall:
-            before = _machine_cpu()
+            before = task_cost.machine_cpu()
             wall[width].append(run(client, scatter, parameters={"numbers": list(range(width))})[0])
-            cpu[width].append(_machine_cpu() - before)
+            cpu[width].append(task_cost.machine_cpu() - before)
     seconds = (statistics.median(wall[120]) - statistics.median(wall[20])) / 100
     cpu_ms = (statistics.median(cpu[120]) - statistics.median(cpu[20])) * 10
     bare_wall = [cwl_workflows.bare_seconds(cwl_workflows.SCATTER, {"numbers": list(range(width))}) for width in wall]
@@ -556,9 +537,9 @@ def _nextflow_scatter(client: Any) -> Figure:
     cpu: dict[int, list[float]] = {20: [], 120: []}
     for _ in range(3):
         for width in wall:
-            before = _machine_cpu()
+            before = task_cost.machine_cpu()
             wall[width].append(run(client, scatter, parameters={"width": width})[0])
-            cpu[width].append(_machine_cpu() - before)
+            cpu[width].append(task_cost.machine_cpu() - before)
     seconds = (statistics.median(wall[120]) - statistics.median(wall[20])) / 100
     cpu_ms = (statistics.median(cpu[120]) - statistics.median(cpu[20])) * 10
     bare_wall = [nextflow_workflows.bare_seconds(nextflow_workflows.SCATTER, {"width": width}) for width in wall]
@@ -608,7 +589,7 @@ def _one_task(client: Any, workflow_id: str, repeats: int) -> Figure:
     peer: list[float] = []
     for _ in range(repeats):
         ours.append(run(client, workflow_id)[0])
-        peer.append(bare(ONE_TASK))
+        peer.append(bare.plain(ONE_TASK).seconds)
     ratio = statistics.median(ours) / statistics.median(peer)
     return Figure(
         4,
@@ -621,69 +602,65 @@ def _one_task(client: Any, workflow_id: str, repeats: int) -> Figure:
     )
 
 
-def _tree_cpu(root: int) -> float:
-    """CPU seconds of a process and of everything it has reaped."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    fields = Path(f"/proc/{root}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(int(value) for value in fields[11:15]) / ticks
+def measure_task_cost(rounds: int, width: int, *, with_crun: bool) -> list[Figure]:
+    """Numbers 5 and 17; in images and beside podman only where there is a registry to pull from."""
+    images = [] if not task_cost.has_registry() else ["bwrap", "crun"] if with_crun else ["bwrap"]
+    peers: dict[str, bare.Took | str] = {}
 
+    def measure_peers(registry_host: str | None) -> None:
+        peers["plain"] = _bare_per_task(bare.plain, task_cost.NARROW, min(width, 120))
+        peers["podman"] = _podman_per_task(registry_host) if registry_host else "no registry to pull from"
 
-def _machine_cpu() -> float:
-    """Busy CPU seconds of the whole machine."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    busy = sum(int(value) for index, value in enumerate(fields[:8]) if index not in (3, 4))
-    return busy / os.sysconf("SC_CLK_TCK")
-
-
-def _scatter(server: Server, client: Any) -> Figure:
-    scatter = register(client, "scatter", SCATTER)
-    widths = (20, 120)
-    wall: dict[int, list[float]] = {width: [] for width in widths}
-    cpu: dict[int, list[float]] = {width: [] for width in widths}
-    for _ in range(3):
-        for width in widths:
-            before = _machine_cpu()
-            run_id = start(client, scatter, parameters={"width": width})
-            began = time.perf_counter()
-            wait_until(
-                lambda run_id=run_id: client.get_run(id=run_id)["status"] == "COMPLETED", 120, every_seconds=0.05
-            )
-            wall[width].append(time.perf_counter() - began)
-            cpu[width].append(_machine_cpu() - before)
-    tasks = widths[1] - widths[0]
-    seconds = (statistics.median(wall[120]) - statistics.median(wall[20])) / tasks
-    cpu_ms = (statistics.median(cpu[120]) - statistics.median(cpu[20])) / tasks * 1000
-    peer = (bare(SCATTER, "width=120") - bare(SCATTER, "width=20")) / tasks
-    per_second = 1 / seconds if seconds > 0 else 0.0
-    return Figure(
-        5,
-        "per task of a scatter of `true`, sandbox included",
-        f"{cpu_ms:.1f} ms CPU, {per_second:.0f} tasks/s",
-        peer=f"bare miniwdl, no container: {1 / peer:.0f} tasks/s",
-        goal="≤ 13 ms CPU, ≥ 90 tasks/s",
-        met=cpu_ms <= 13 and per_second >= 90,
-        details={"wall_seconds": wall, "machine_cpu_seconds": cpu},
+    host, *others = task_cost.measure(["host", *images], rounds=rounds, width=width, between=measure_peers)
+    said = "; ".join(
+        f"bare miniwdl, {name}: {took}" if isinstance(took, str) else f"bare miniwdl, {name}: {_cost(took)}"
+        for name, took in peers.items()
     )
+    goal, host_ms = "≤ 13 ms CPU, ≥ 90 tasks/s", host.median().service * 1000
+    figures: list[Figure] = []
+    for kind in (host, *others):
+        each = kind.median()
+        cpu_ms, per_second = each.service * 1000, 1 / each.wall
+        ours = f"{cpu_ms:.1f} ms CPU and {each.engines * 1000:.1f} of its engine, {per_second:.0f} tasks/s"
+        details = {
+            "rounds": [asdict(spent) for spent in kind.rounds],
+            "width": width,
+            "load_average": os.getloadavg(),
+            "mounts": len(Path("/proc/self/mounts").read_text().splitlines()),
+            "peers": {name: took if isinstance(took, str) else asdict(took) for name, took in peers.items()},
+        }
+        what = f"per task of a scatter of `true`, {kind.name}"
+        if kind.name != task_cost.NAMES["crun"]:
+            met = cpu_ms <= 13 and per_second >= 90
+            figures.append(Figure(5, what, ours, peer=said, goal=goal, met=met, details=details))
+        if kind is not host:
+            peer = f"{task_cost.NAMES['host']}: {host_ms:.1f} ms CPU"
+            met = cpu_ms <= 1.2 * host_ms
+            figures.append(Figure(17, what, ours, peer=peer, goal="≤ 1.2 of the host's root", met=met, details=details))
+    return figures
 
 
-def measure_image_tasks(rounds: int) -> list[Figure]:
-    """Number 5 in an image, beside the host's root; nothing where there is no registry to pull from."""
-    if shutil.which("docker-registry") is None or shutil.which("skopeo") is None:
-        return []
-    host, *images = measure_kinds(rounds)
-    host_ms = host.per_task(host.cpu) * 1000
-    return [
-        Figure(
-            17,
-            f"per task of a scatter of `true`, {kind.name}",
-            f"{kind.per_task(kind.cpu) * 1000:.1f} ms CPU, {1 / kind.per_task(kind.wall):.0f} tasks/s",
-            peer=f"on the host's root: {host_ms:.1f} ms CPU",
-            goal="≤ 1.2 of the host's root",
-            met=kind.per_task(kind.cpu) * 1000 <= 1.2 * host_ms,
-            details={"cpu_seconds": kind.cpu, "wall_seconds": kind.wall},
-        )
-        for kind in images
-    ]
+def _cost(took: bare.Took) -> str:
+    """Of a peer, whose engine cannot be told from the rest."""
+    return f"{took.cpu_seconds * 1000:.1f} ms CPU, {1 / took.seconds:.1f} tasks/s"
+
+
+def _bare_per_task(run_bare: Callable[..., bare.Took], narrow: int, wide: int) -> bare.Took:
+    few = run_bare(SCATTER, f"width={narrow}")
+    return run_bare(SCATTER, f"width={wide}").per_task(few, wide - narrow)
+
+
+def _podman_per_task(registry_host: str) -> bare.Took | str:
+    """With podman; why not, where it cannot be had. Few tasks: each takes it a third of a second."""
+    folder = fresh("podman")
+    podman = bare.Podman(folder, registry_host, f"{registry_host}/{task_cost.IMAGE}")
+    try:
+        podman.begin()
+        return _bare_per_task(podman.run, 2, 22)
+    except bare.NoPodman as why:
+        return f"not measured, {why}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def measure_storage() -> list[Figure]:
@@ -808,9 +785,9 @@ def measure_idle(seconds: float) -> list[Figure]:
         assert server.process is not None
         processes = _descendants(server.process.pid)
         memory = {str(pid): round(_pss_mib(pid), 1) for pid in processes}
-        before = sum(_tree_cpu(pid) for pid in processes)
+        before = task_cost.tree_cpu(server.process.pid)
         threading.Event().wait(seconds)
-        share = (sum(_tree_cpu(pid) for pid in processes) - before) / seconds * 100
+        share = (task_cost.tree_cpu(server.process.pid) - before) / seconds * 100
         total = sum(memory.values())
         return [
             Figure(
@@ -911,6 +888,11 @@ def _owned(client: Any) -> dict[str, str]:
     }
 
 
+def _width(options: argparse.Namespace) -> int:
+    """Of the wide scatter of number 5."""
+    return 60 if options.quick else 520 if os.environ.get("BENCH_FULL") else 220
+
+
 def table(figures: list[Figure]) -> str:
     rows = [("#", "what", "ours", "peer", "goal", "")]
     for figure in figures:
@@ -954,7 +936,8 @@ def measure_wanted(options: argparse.Namespace, new_database: Callable[[], dict[
         ({1, 7, 8, 11}, lambda: measure_api(rows, seconds, new_database())),
         ({1}, lambda: measure_busy_starts(seconds)),
         ({2}, lambda: measure_batch(2_000 if options.quick else 100_000, new_database())),
-        ({3, 4, 5}, lambda: measure_runs(4 if options.quick else 15)),
+        ({3, 4}, lambda: measure_runs(4 if options.quick else 15)),
+        ({5, 17}, lambda: measure_task_cost(1 if options.quick else 3, _width(options), with_crun=17 in wanted)),
         ({3, 4, 5}, lambda: measure_cwl_runs(4 if options.quick else 15)),
         ({3, 4, 5}, lambda: measure_nextflow_runs(4 if options.quick else 7)),
         ({10}, lambda: measure_crowd(20 if options.quick else 200, 2_000 if options.quick else 100_000)),
@@ -962,7 +945,6 @@ def measure_wanted(options: argparse.Namespace, new_database: Callable[[], dict[
         ({14}, lambda: measure_idle(3 if options.quick else 10)),
         ({15}, lambda: measure_fuzz(5_000 if options.quick else 100_000)),
         ({16}, lambda: measure_foreign(50 if options.quick else 1_000)),
-        ({17}, lambda: measure_image_tasks(2 if options.quick else 5)),
     ]
     for numbers, measure in parts:
         if numbers & wanted:
