@@ -29,7 +29,11 @@ def shown(settings: Settings) -> tuple[int, str]:
 def test_everything_works_where_everything_is_there_and_nothing_is_left_behind(
     settings: Settings, tmp_path: Path
 ) -> None:
-    missing = [finding for finding in doctor.findings_of(settings) if not finding.works and finding.name != "GPUs"]
+    # Few hosts have a GPU, and forwarding packets is for an operator to decide.
+    optional = {"GPUs", "network bridges"}
+    missing = [
+        finding for finding in doctor.findings_of(settings) if not finding.works and finding.name not in optional
+    ]
     assert missing == []
     assert list(tmp_path.iterdir()) == []
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
