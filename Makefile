@@ -13,13 +13,15 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-e
 # The generator knows only the Python it runs on; the lists are the same on 3.11, 3.12 and 3.13 (tests/rules compares the markers).
 LOCKS := requirements/runtime.lock requirements/dev.lock requirements/clients.lock
 PYTEST_ARGS ?=
+# What measures time, fills the machine or kills by chance is run by itself, after the rest, which takes as many processes as there are CPUs.
+ALONE := tests/e2e tests/node tests/runners tests/run_storage
 
 .PHONY: help setup demo test check bench docs lock clean
 
 help:
 	@echo 'make setup   install everything into $(VENV), from the locks, with hashes'
 	@echo 'make demo    start the service and run a real workflow through boto3'
-	@echo 'make test    run all tests (PYTEST_ARGS=… goes to pytest)'
+	@echo 'make test    run all tests (PYTEST_ARGS=… goes to pytest, which is then run once)'
 	@echo 'make check   style, types, rules of the house, generated pages'
 	@echo 'make bench   measure, side by side with bare engines'
 	@echo 'make docs    write the generated pages again'
@@ -67,7 +69,12 @@ demo: $(VENV)/runtime.stamp
 	@$(BIN)/python examples/demo/demo.py
 
 test: $(VENV)/dev.stamp $(VENV)/nextflow.stamp
+ifeq ($(strip $(PYTEST_ARGS)),)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
+else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
