@@ -37,6 +37,7 @@ from runomics.sandbox import seccomp, volume_path
 from runomics.scheduler import register
 from runomics.scheduler.batches import Batches, RunMaker
 from runomics.scheduler.configurations import Configurations
+from runomics.scheduler.engine_requests import EngineRequests
 from runomics.scheduler.gateway import Gateway
 from runomics.scheduler.groups import Groups
 from runomics.scheduler.host_guard import HostGuard
@@ -48,8 +49,10 @@ from runomics.scheduler.ready2run import Ready2Run
 from runomics.scheduler.register import Register
 from runomics.scheduler.repository_source import RepositorySource
 from runomics.scheduler.retention import Retention, RetentionPolicy
+from runomics.scheduler.run_notes import RunNotes
+from runomics.scheduler.run_plan import RunPlans, RunPolicy
 from runomics.scheduler.shares import Shares
-from runomics.scheduler.steps import RunPolicy, Steps
+from runomics.scheduler.steps import Steps
 from runomics.scheduler.task_attempt import Attempt
 from runomics.scheduler.task_images import ImagePolicy, TaskImages
 from runomics.scheduler.task_policy import TaskPolicy
@@ -122,6 +125,7 @@ class Machinery:
             now_ms=clock.now_ms,
         )
         logs = UnfailingLogs(self.logs)
+        notes = RunNotes(logs, clock)
         seccomp_program = data / "seccomp.bpf"
         seccomp.write_program(seccomp_program)
         self._runner = LocalRunner(
@@ -150,7 +154,7 @@ class Machinery:
                 default=settings.default_image,
                 unknown=settings.unknown_images,
             ),
-            note=lambda place, text: self._steps.task_note(place, text),
+            note=notes.of_task,
         )
         self._tasks = Tasks(
             store=store,
@@ -168,16 +172,16 @@ class Machinery:
                 most_of_a_run=settings.task_concurrency,
             ),
             on_quiet=lambda run_id: self._scheduler.wake(run_id),
-            run_note=lambda place, text: self._steps.task_note(place, text),
+            run_note=notes.of_task,
             accelerators=accelerators,
             images=self._images,
             look_at=lambda task_id, at_ms: self._scheduler.step_at(WAITING_TASK, task_id, at_ms),
         )
         self._gateway = Gateway(
             desk=self._tasks,
-            stage=lambda run_id, uri: self._steps.stage(run_id, uri),
-            note=lambda run_id, message: self._steps.engine_note(run_id, message),
-            listing=lambda run_id, uri: self._steps.list_objects(run_id, uri),
+            stage=lambda run_id, uri: self._requests.stage(run_id, uri),
+            note=lambda run_id, message: self._requests.note(run_id, message),
+            listing=lambda run_id, uri: self._requests.list_objects(run_id, uri),
         )
         self._tasks.set_listener(self._gateway.tell)
         self._scheduler = Scheduler(
@@ -190,17 +194,10 @@ class Machinery:
             has_room=self.storage.has_room,
         )
         networks = Networks(networks_of(settings.networks), bridges.problem)
-        self._steps = Steps(
+        plans = RunPlans(
             store=store,
             definitions=definitions,
-            storage=self.storage,
-            engines=self._engines,
             access=access,
-            transfers=self.transfers,
-            tasks=self._tasks,
-            gateway=self._gateway,
-            logs=logs,
-            clock=clock,
             policy=RunPolicy(
                 region=settings.region,
                 data_directory=data,
@@ -211,13 +208,28 @@ class Machinery:
                 min_running_seconds=settings.min_running_seconds,
                 restarts_lost_engine=settings.on_engine_loss == "restart",
             ),
+        )
+        self._requests: EngineRequests = EngineRequests(
+            store=store, plans=plans, transfers=self.transfers, gateway=self._gateway, notes=notes
+        )
+        self._steps = Steps(
+            store=store,
+            plans=plans,
+            notes=notes,
+            storage=self.storage,
+            engines=self._engines,
+            transfers=self.transfers,
+            tasks=self._tasks,
+            gateway=self._gateway,
+            logs=logs,
+            clock=clock,
             wake=self._scheduler.wake,
             wake_at=self._scheduler.wake_at,
             on_ended=self._scheduler.run_ended,
             networks=networks,
         )
-        self._host_guard = HostGuard(
-            store=store, storage=self.storage, clock=clock, note=self._steps.note, fail=self._steps.fail
+        self._host_guard: HostGuard = HostGuard(
+            store=store, storage=self.storage, clock=clock, note=notes.note, fail=self._steps.fail
         )
         self._register = Register(
             store=store,

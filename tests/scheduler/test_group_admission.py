@@ -28,7 +28,9 @@ from runomics.domain.task import Reason, TaskStatus
 from runomics.ports import EngineResult, StorageType, Volume
 from runomics.scheduler.groups import Groups
 from runomics.scheduler.loop import Kind, LoopPolicy, Scheduler
-from runomics.scheduler.steps import RunPolicy, Steps
+from runomics.scheduler.run_notes import RunNotes
+from runomics.scheduler.run_plan import RunPlans, RunPolicy
+from runomics.scheduler.steps import Steps
 from runomics.scheduler.transfer import Exported
 from runomics.store import groups as group_rows
 from runomics.store import runs as run_rows
@@ -519,6 +521,9 @@ class Volumes(Storage):
     def find(self, run_uuid: str) -> Volume | None:
         return Volume(run_uuid, "directory", StorageType.DYNAMIC, None, Path("/nowhere"))
 
+    def create(self, run_uuid: str, storage_type: StorageType, capacity_gib: int | None, uid: int) -> Volume:
+        return Volume(run_uuid, "directory", storage_type, capacity_gib, Path("/nowhere"))
+
 
 class Lines(Logs):
     """Keeps what was said."""
@@ -547,16 +552,20 @@ class Stage:
         )
         self.steps = Steps(
             store=self.store,
-            definitions=Definitions(directory / "definitions"),
+            plans=RunPlans(
+                store=self.store,
+                definitions=Definitions(directory / "definitions"),
+                access=cast("Any", SimpleNamespace(of_run=lambda *_: None, role_failure=lambda *_: None)),
+                policy=RunPolicy(region="us-east-1", data_directory=directory, rootless=True, sandbox_uid_base=0),
+            ),
+            notes=RunNotes(self.logs, self.clock),
             storage=Volumes(),
             engines=cast("Any", self.engines),
-            access=cast("Any", SimpleNamespace(of_run=lambda *_: None, role_failure=lambda *_: None)),
             transfers=cast("Any", transfers),
             tasks=self.hall.tasks,
             gateway=cast("Any", SimpleNamespace(open=lambda *_: None, close=lambda *_: None)),
             logs=self.logs,
             clock=self.clock,
-            policy=RunPolicy(region="us-east-1", data_directory=directory, rootless=True, sandbox_uid_base=0),
             wake=lambda run_id: None,
             wake_at=lambda run_id, at_ms: self.timers.append(at_ms),
             on_ended=lambda: None,
@@ -641,7 +650,6 @@ def test_a_run_that_names_a_cache_says_in_its_log_that_nothing_is_cached(stage: 
     tree = stage.directory / "definitions" / row.definition_sha256 / "tree"
     tree.mkdir(parents=True)
     (tree / "main.wdl").write_text("version 1.0")
-    stage.steps._storage = cast("Any", SimpleNamespace(create=lambda *_: None))
     stage.steps.step(run_id)
     assert run_row(stage.store, run_id).status is RunStatus.RUNNING
     said = [line for line in stage.logs.said if "run cache" in line]
