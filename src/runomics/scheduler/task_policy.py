@@ -43,6 +43,12 @@ class TaskPolicy:
         """Those of its profiles that this host can give, in order; the first of all when there are none."""
         return tuple(each for each in submission.profiles if self.refusal_of(each) is None) or submission.profiles[:1]
 
+    def following(self, submission: Submission, profile: Profile) -> Profile | None:
+        """The next of its profiles that this host can give, None after the last."""
+        here = self.profiles_here(submission)
+        number = here.index(profile) + 1 if profile in here else 0
+        return here[number] if number < len(here) else None
+
     def refusal_of(self, profile: Profile) -> Refusal | None:
         """Why this host can never give the profile, None when it can.
 

@@ -89,3 +89,10 @@ def shown(profile: Profile) -> dict[str, Any]:
     """The columns of a task's row that say what it runs with."""
     cpus, memory_gib = profile.rounded
     return {"cpus": cpus, "memory_gib": memory_gib, "gpus": profile.gpus, "instance_type": profile.instance_type}
+
+
+def profile_of(policy: TaskPolicy, submission: Submission, row: TaskRow) -> Profile:
+    """The one that the row was made or changed with."""
+    columns = (row.cpus, row.memory_gib, row.gpus, row.instance_type)
+    same = (each for each in submission.profiles if tuple(shown(each).values()) == columns)
+    return next(same, policy.profiles_here(submission)[0])

@@ -7,33 +7,31 @@ row follows, moved without waiting for the commit (task_moves).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import structlog
 
-from runomics.domain import failures
 from runomics.domain.admission import GroupLimits, Room
 from runomics.domain.image import ImageUnavailable
 from runomics.domain.profile import Profile
-from runomics.domain.resources import MOST_SCRATCH_GIB
 from runomics.domain.task import ENDED as ENDED_TASKS
-from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus, end_event
-from runomics.domain.usage import task_usage
+from runomics.domain.task import RETRIED_BY_SERVICE, Reason, TaskEvent, TaskStatus
 from runomics.ports import Accelerators, Clock, LogStore, RunStorage, TaskEnd, TaskRunner
 from runomics.scheduler import task_attempt, task_policy, task_spec
 from runomics.scheduler.submission import Submission
 from runomics.scheduler.task_attempt import Attempt, OpenRun, RunPlace
+from runomics.scheduler.task_ends import TaskEnds
 from runomics.scheduler.task_image import TaskImage
 from runomics.scheduler.task_images import TaskImages
 from runomics.scheduler.task_lines import TaskLines
 from runomics.scheduler.task_moves import TaskMoves
+from runomics.scheduler.task_news import Listener, TaskNews
 from runomics.scheduler.task_policy import GIB, TaskPolicy
-from runomics.scheduler.task_rows import TaskRows, shown
+from runomics.scheduler.task_rows import TaskRows, profile_of, shown
 from runomics.scheduler.task_totals import TaskFigures, TaskTotals
 from runomics.store.database import Store
 from runomics.store.tasks import TaskRow
@@ -41,12 +39,6 @@ from runomics.store.tasks import TaskRow
 log = structlog.get_logger()
 
 LOOK_AGAIN_MS = 60_000
-
-
-class Listener(Protocol):
-    """Hears what becomes of submissions; called from any thread, must not block."""
-
-    def __call__(self, run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None: ...
 
 
 class Tasks:
@@ -69,12 +61,10 @@ class Tasks:
     ) -> None:
         """`look_at(task id, UTC epoch ms)` has `waited` called at that time."""
         self._runner = runner
-        self._storage = storage
-        self._logs = logs
         self._clock = clock
         self._policy = policy
         self._on_quiet = on_quiet
-        self._run_note = run_note
+        self._news = TaskNews(run_note)
         self._accelerators = accelerators
         self._images = images
         self._look_at = look_at
@@ -82,6 +72,7 @@ class Tasks:
         self._move = self._moves.move
         self._closing = threading.Event()
         self._totals = TaskTotals()
+        self._ends = TaskEnds(moves=self._moves, totals=self._totals, storage=storage, logs=logs, clock=clock)
         self._rows = TaskRows(store, policy, self._closing)
         self._lock = threading.RLock()
         self._runs: dict[int, OpenRun] = {}
@@ -89,12 +80,11 @@ class Tasks:
         self._lines: TaskLines[Attempt] = TaskLines()
         self._room = Room(policy.host_cpus, policy.host_memory_bytes)
         self._settlers = ThreadPoolExecutor(2, thread_name_prefix="task-end")
-        self._listener: Listener = _nobody
         self._closed = False
 
     def set_listener(self, listener: Listener) -> None:
         """Who hears of queued, running and exited."""
-        self._listener = listener
+        self._news.listener = listener
 
     def close(self) -> None:
         """Stop taking part; supervisors live on and are adopted by the next server."""
@@ -118,7 +108,7 @@ class Tasks:
                 self._lines.know(place.group)
         capacity = self._runner.capacity()
         if capacity.limits_are_soft:
-            self._run_note(place, f"Limits of tasks are soft on this server: {capacity.why_soft}")
+            self._news.note_soft_limits(place, capacity.why_soft)
         left = [] if known is None else [attempt for attempt in known.attempts.values() if attempt.end is None]
         for attempt in left:
             self._abandon(attempt)
@@ -260,7 +250,7 @@ class Tasks:
             for run_id, submission in submissions:
                 run = self._runs.get(run_id)
                 if run is None or run.stopping:
-                    self._tell_refused(run_id, submission, "The run is ending.", Reason.CANCELLED)
+                    self._news.tell_cancelled(run_id, submission, "The run is ending.")
                     continue
                 known = run.attempts.get((submission.key, submission.attempt))
                 if known is None:
@@ -269,7 +259,7 @@ class Tasks:
                 if known.submission is None:
                     known.submission = submission
                     known.outputs = task_attempt.outputs_of(submission)
-                self._tell_state(known)
+                self._news.tell_state(known)
         if not fresh:
             return
         now_ms = self._clock.now_ms()
@@ -297,7 +287,7 @@ class Tasks:
         return self._runner.records(place.run_directory) / task_attempt.name_of(row)
 
     def _take(self, run: OpenRun, submission: Submission, row: TaskRow, now_ms: int) -> None:
-        profile = self._profile_of(submission, row)
+        profile = profile_of(self._policy, submission, row)
         cpus, memory_bytes = self._policy.share(profile)
         attempt = Attempt(
             run=run,
@@ -315,26 +305,21 @@ class Tasks:
             attempt.settled = True
             with self._lock:
                 run.attempts[(submission.key, submission.attempt)] = attempt
-            self._tell_state(attempt)
+            self._news.tell_state(attempt)
             return
         with self._lock:
             run.attempts[(submission.key, submission.attempt)] = attempt
             run.unsettled += 1
             self._by_directory[attempt.directory] = attempt
-        if submission.network and run.place.network is None and not run.told_of_network:
-            run.told_of_network = True
-            self._run_note(
-                run.place,
-                f"Task {submission.name} asks for network access; tasks of this run have none: its networkingMode is RESTRICTED.",
-            )
-        self._tell(attempt, {"op": "queued"})
+        self._news.note_no_network(run, submission)
+        self._news.tell(attempt, {"op": "queued"})
         refusal = self._policy.refusal(submission)
         if refusal is not None:
             self._ended(attempt, refusal)
             return
         if profile != submission.profiles[0]:
-            self._note(attempt, f"runs with {profile.text}: the profiles before it cannot be had on this server.")
-        self._note_scratch(attempt)
+            self._news.note(attempt, f"runs with {profile.text}: the profiles before it cannot be had on this server.")
+        self._news.note_scratch(attempt)
         self._get_image(attempt, submission)
 
     def _get_image(self, attempt: Attempt, submission: Submission) -> None:
@@ -367,7 +352,8 @@ class Tasks:
 
     def _stand(self, attempt: Attempt) -> None:
         """Let it wait for its turn in the line of its group, if it can ever have one."""
-        self._note_short_share(attempt)
+        if self._policy.is_short(attempt.profile):
+            self._news.note_short_share(attempt)
         with self._lock:
             # The limits may have been lowered a moment ago: whoever stands in a line must be able to leave it.
             why = self._lines.refusal(attempt)
@@ -396,7 +382,7 @@ class Tasks:
                 self._look_at(task_id, self._clock.now_ms() + max(left_ms, LOOK_AGAIN_MS))
                 return
             self._lines.leave(attempt)
-            following = self._following(attempt.submission, attempt.profile)
+            following = self._policy.following(attempt.submission, attempt.profile)
             if following is not None:
                 attempt.profile, attempt.since_ms = following, self._clock.now_ms()
                 attempt.cpus, attempt.memory_bytes = self._policy.share(following)
@@ -404,46 +390,9 @@ class Tasks:
         if following is None:
             self._ended(attempt, task_policy.exhausted(attempt.submission))
             return
-        self._note(attempt, f"waited in vain and now waits with its next profile: {following.text}.")
+        self._news.note(attempt, f"waited in vain and now waits with its next profile: {following.text}.")
         self._stand(attempt)
         self._admit()
-
-    def _following(self, submission: Submission, profile: Profile) -> Profile | None:
-        here = self._policy.profiles_here(submission)
-        number = here.index(profile) + 1 if profile in here else 0
-        return here[number] if number < len(here) else None
-
-    def _profile_of(self, submission: Submission, row: TaskRow) -> Profile:
-        """The one that the row was made or changed with."""
-        columns = (row.cpus, row.memory_gib, row.gpus, row.instance_type)
-        same = (each for each in submission.profiles if tuple(shown(each).values()) == columns)
-        return next(same, self._policy.profiles_here(submission)[0])
-
-    def _note_short_share(self, attempt: Attempt) -> None:
-        if self._policy.is_short(attempt.profile):
-            self._note(
-                attempt,
-                f"asks for {attempt.row.cpus} CPUs and {attempt.row.memory_gib} GiB "
-                f"and gets {attempt.cpus:g} CPUs and {attempt.memory_bytes // GIB} GiB, all that this host gives.",
-            )
-
-    def _note_scratch(self, attempt: Attempt) -> None:
-        """Tell the run when its task's /tmp is not what was asked for."""
-        place, submission = attempt.place, attempt.submission
-        if submission is None or not place.has_local_scratch:
-            return
-        if place.rootless:
-            self._note(
-                attempt,
-                "has its /tmp on the run's storage: this server is not root and cannot give it one of its own (LOCAL).",
-            )
-        elif submission.disk_bytes > MOST_SCRATCH_GIB * GIB:
-            self._note(
-                attempt, f"asks for more than {MOST_SCRATCH_GIB} GiB of disk and gets a /tmp of {MOST_SCRATCH_GIB} GiB."
-            )
-
-    def _note(self, attempt: Attempt, text: str) -> None:
-        self._run_note(attempt.place, f"Task {attempt.row.name} (task ID {attempt.row.id}) {text}")
 
     def _admit(self) -> None:
         with self._lock:
@@ -533,8 +482,8 @@ class Tasks:
             attempt.status_is_running = True
             if attempt.row.status is TaskStatus.STARTING:
                 attempt.row = self._move(attempt.row, TaskEvent.STARTED, started_ms=started_ms)
-        self._follow_log(attempt)
-        self._tell(attempt, {"op": "running"})
+        self._ends.follow_log(attempt)
+        self._news.tell(attempt, {"op": "running"})
 
     def _on_end(self, directory: Path, end: TaskEnd) -> None:
         with self._lock:
@@ -564,36 +513,17 @@ class Tasks:
                 and not run.stopping
             )
         if not again:
-            self._tell_state(attempt)
+            self._news.tell_state(attempt)
         self._settlers.submit(self._settle, attempt, end, again)
 
     def _settle(self, attempt: Attempt, end: TaskEnd, again: bool) -> None:
         """Write the end of an attempt: its log's rest, its row, and the next try when there is one."""
-        place = attempt.place
         try:
-            if attempt.row.status is TaskStatus.STARTING and end.started_ms is not None:
-                self._follow_log(attempt)
-                attempt.row = self._move(attempt.row, TaskEvent.STARTED, started_ms=end.started_ms)
-            self._totals.add(end)
-            has_log = place.keeps_logs and self._logs.end_task(place.account, attempt.stream)
-            failure = self._failure(attempt, end)
-            attempt.row = self._move(
-                attempt.row,
-                end_event(end.reason),
-                reason=str(end.reason),
-                exit_code=end.exit_code,
-                cpu_seconds=end.cpu_seconds,
-                peak_memory_bytes=end.peak_memory_bytes,
-                **_usage_columns(end),
-                has_log=int(has_log),
-                stopped_ms=end.stopped_ms or self._clock.now_ms(),
-                failure_reason=None if failure is None else failure.reason,
-                status_message=end.message or None if failure is None else failure.message,
-            )
+            self._ends.write(attempt, end)
             if again and attempt.submission is not None:
                 self._try_again(attempt, attempt.submission)
         except Exception:
-            log.exception("task.settle_failed", run_id=place.run_id, task_id=attempt.row.id)
+            log.exception("task.settle_failed", run_id=attempt.place.run_id, task_id=attempt.row.id)
         finally:
             self._settled(attempt)
 
@@ -613,62 +543,3 @@ class Tasks:
         log.info("task.tried_again", run_id=place.run_id, task_id=row.id, after=attempt.row.id)
         self._take(attempt.run, submission, row, now_ms)
         self._admit()
-
-    def _failure(self, attempt: Attempt, end: TaskEnd) -> failures.Failure | None:
-        usage = None
-        if end.reason is Reason.EXIT and attempt.place.storage_capacity_gib is not None:
-            usage = self._storage.usage(attempt.place.run_uuid)
-        return failures.of_task(
-            reason=end.reason,
-            name=attempt.row.name,
-            task_id=attempt.row.id,
-            exit_code=end.exit_code,
-            message=end.message,
-            memory_gib=attempt.row.memory_gib,
-            timeout_seconds=None if attempt.submission is None else attempt.submission.timeout_seconds,
-            volume_was_full=usage is not None and usage.was_full,
-            code=end.code,
-        )
-
-    # ---- rows, logs, listeners -----------------------------------------------------------------------------------
-
-    def _follow_log(self, attempt: Attempt) -> None:
-        place = attempt.place
-        if place.keeps_logs and attempt.outputs is not None:
-            self._logs.follow_task(place.account, attempt.stream, place.volume, *attempt.outputs)
-
-    def _tell(self, attempt: Attempt, message: Mapping[str, Any]) -> None:
-        self._listener(attempt.place.run_id, attempt.row.key, attempt.row.attempt, message)
-
-    def _tell_state(self, attempt: Attempt) -> None:
-        if attempt.end is None:
-            self._tell(attempt, {"op": "running" if attempt.status_is_running else "queued"})
-            return
-        end = attempt.end
-        self._tell(
-            attempt,
-            {"op": "exited", "exit_code": end.exit_code, "reason": str(end.reason), "message": end.message},
-        )
-
-    def _tell_refused(self, run_id: int, submission: Submission, message: str, reason: Reason) -> None:
-        self._listener(
-            run_id,
-            submission.key,
-            submission.attempt,
-            {"op": "exited", "exit_code": None, "reason": str(reason), "message": message},
-        )
-
-
-def _usage_columns(end: TaskEnd) -> dict[str, Any]:
-    if end.started_ms is None or end.stopped_ms is None or not end.minutes:
-        return {}
-    usage = task_usage(end.minutes, started_ms=end.started_ms, stopped_ms=end.stopped_ms)
-    columns: dict[str, Any] = {
-        "cpus_maximum": round(usage.cpus_maximum, 4),
-        "memory_average_bytes": usage.memory_average_bytes,
-    }
-    return columns if end.scratch_used_bytes is None else {**columns, "scratch_used_bytes": end.scratch_used_bytes}
-
-
-def _nobody(run_id: int, key: str, attempt: int, message: Mapping[str, Any]) -> None:
-    """The listener before there is one."""
