@@ -88,10 +88,12 @@ def test_two_mains_of_one_archive_have_an_interface_each(box: Box) -> None:
 
 
 def test_the_tree_holds_the_archives_files_for_everyone_to_read(box: Box) -> None:
-    row = box.workflow_row(box.registered_workflow({"main.wdl": HELLO, "bin/tool.sh": "x"}))
+    files = {"main.wdl": HELLO, "tasks/tool.sh": "x", "bin/tool.sh": "x"}
+    row = box.workflow_row(box.registered_workflow(files))
     tree = box.definitions.tree(row.definition_sha256)
     modes = {str(path.relative_to(tree)): oct(path.stat().st_mode & 0o7777) for path in tree.rglob("*")}
-    assert modes == {"main.wdl": "0o644", "bin": "0o755", "bin/tool.sh": "0o644"}
+    folders, programs = dict.fromkeys(("tasks", "bin"), "0o755"), {"bin/tool.sh": "0o755"}
+    assert modes == {"main.wdl": "0o644", "tasks/tool.sh": "0o644", **folders, **programs}
     assert oct(tree.stat().st_mode & 0o7777) == "0o755"
 
 

@@ -1,7 +1,7 @@
 """The folder of workflow definitions, by content: archives, their unpacked trees, what inspection found. Server process, any thread.
 
     <root>/<sha256 of the archive>/archive.zip        the bytes as they came
-                                  /tree/              unpacked; files 0644, folders 0755
+                                  /tree/              unpacked; files 0644, programs and folders 0755
                                   /interface-<engine>-<main, / as ~>.json    what inspection found (docs/dev/formats.md)
     <root>/.incoming-*                                being written; swept at start
 
