@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -87,6 +88,12 @@ class Podman:
             f"[task_runtime]\ndefaults = {json.dumps({'docker': self.image})}\n"
         )
         return _run(text, [*arguments], [*self._alone(), sys.executable, "-m", "WDL"], self._environment(), backend)
+
+    def end(self) -> None:
+        """Remove the empty cgroups that it leaves in every tree."""
+        for group in sorted(Path("/sys/fs/cgroup").glob("*/libpod_parent/**/"), reverse=True):
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
     def _alone(self) -> list[str]:
         return ["unshare", "--mount", "/bin/sh", "-c", ONE_CGROUP_TREE, "sh"]

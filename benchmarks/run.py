@@ -660,6 +660,7 @@ def _podman_per_task(registry_host: str) -> bare.Took | str:
     except bare.NoPodman as why:
         return f"not measured, {why}"
     finally:
+        podman.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
