@@ -308,6 +308,7 @@ class Machinery:
         self._outbox.stop()
         self._store.set_on_wake(None)
         self._batches.give_up()
+        self._engines.give_up_inspections()
         self._scheduler.stop()
         self._batches.close()
         self._gateway.stop()

@@ -246,6 +246,10 @@ class Inspection:
     failure: str | None = None
 
 
+class InspectionGivenUp(Exception):
+    """The server stops before the definition was read; the next one reads it."""
+
+
 class RepositoryUnavailable(Exception):
     """A commit cannot be had. The message says why in words for a client: it names no URL."""
 
@@ -296,7 +300,11 @@ class EngineHost(Protocol):
         ...
 
     def inspect(self, engine: str, tree: Path, main: str, timeout_seconds: float) -> Inspection:
-        """Read the definition below `tree` in a sandboxed process; blocks. Never raises for what the definition contains."""
+        """Read the definition below `tree` in a sandboxed process; blocks. Never raises for what the definition contains.
+
+        Raises:
+            InspectionGivenUp: the server is stopping.
+        """
         ...
 
 

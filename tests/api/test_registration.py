@@ -11,7 +11,7 @@ from server_in_a_box import ACCOUNT, HELLO, Box, zip_of
 
 from runomics.domain.limits import Limits
 from runomics.domain.packaging import ArchiveLimits
-from runomics.ports import Inspection, ObjectChanged
+from runomics.ports import Inspection, InspectionGivenUp, ObjectChanged
 from runomics.scheduler.register import MESSAGE_LETTERS
 from runomics.store.database import StoreUnavailable
 from runomics.store.events import undelivered
@@ -95,6 +95,18 @@ def test_the_tree_holds_the_archives_files_for_everyone_to_read(box: Box) -> Non
     folders, programs = dict.fromkeys(("tasks", "bin"), "0o755"), {"bin/tool.sh": "0o755"}
     assert modes == {"main.wdl": "0o644", "tasks/tool.sh": "0o644", **folders, **programs}
     assert oct(tree.stat().st_mode & 0o7777) == "0o755"
+
+
+def test_an_inspection_that_a_stopping_server_gives_up_is_left_to_the_next(box: Box) -> None:
+    def give_up(engine: str, tree: Path, main: str) -> Inspection:
+        raise InspectionGivenUp("the server is stopping")
+
+    box.engine.answer = give_up
+    workflow_id = box.registered_workflow()
+    assert box.workflow_row(workflow_id).status == "CREATING"
+    box.engine.answer = None
+    box.register.step(int(workflow_id))
+    assert box.workflow_row(workflow_id).status == "ACTIVE"
 
 
 def test_each_status_leaves_an_event(box: Box) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from engine_world import INSPECTION_UID, World, make_world, wait_until
+from engine_world import INSPECTION_UID, RunFolder, World, make_world, wait_until
 
 from runomics.engines import footprint
 from runomics.engines.host import ForkedEngineHost
 from runomics.engines.run_process import claim
+from runomics.ports import InspectionGivenUp
 
 pytestmark = pytest.mark.needs("bwrap", "userns")
 
@@ -168,10 +173,55 @@ def test_stopping_a_run_that_still_waits_for_the_launcher_never_starts_it(short_
             cold.start(run.path, lambda path: ended.set())
             cold.stop(run.path, kill=True)
             assert ended.wait(10)
-            assert cold.wait_ready(30)
+            # The launcher is warm when it has answered this.
+            assert cold.inspect("WDL", run.definition, "main.wdl", 30).failure is None
             assert not (run.path / "pid.1").exists()
         finally:
             cold.close()
+
+
+def give_up(host: ForkedEngineHost, run: RunFolder, *, when: Callable[[], bool]) -> float:
+    """Give up an inspection under way as soon as `when` holds; the seconds that it still took."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(host.inspect, "WDL", run.definition, "main.wdl", 60)
+        wait_until(when)
+        began = time.monotonic()
+        host.give_up_inspections()
+        with pytest.raises(InspectionGivenUp):
+            asked.result(30)
+        return time.monotonic() - began
+
+
+def test_an_inspection_is_given_up_at_once_though_the_launcher_keeps_dying(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make_world(short_path) as world:
+        run = world.folder(WAITING)
+        world.host.close()
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        host = ForkedEngineHost(data=short_path, inspection_uid=INSPECTION_UID)
+        host.open()
+        try:
+            assert give_up(host, run, when=lambda: any((short_path / "inspections").iterdir())) < 3
+            with pytest.raises(InspectionGivenUp):
+                host.inspect("WDL", run.definition, "main.wdl", 60)
+        finally:
+            host.close()
+    assert list((short_path / "inspections").iterdir()) == []
+
+
+def test_an_inspection_under_way_is_ended_when_it_is_given_up(short_path: Path) -> None:
+    with make_world(short_path) as world:
+        run = world.folder(WAITING)
+        # Every file is read twice as often as the one that imports it.
+        for number in range(20):
+            imports = "".join(f'import "{number + 1}.wdl" as {name}\n' for name in "ab")
+            (run.definition / f"{number}.wdl").write_text(f"version 1.0\n{imports}")
+        (run.definition / "20.wdl").write_text("version 1.0\n")
+        (run.definition / "main.wdl").write_text('version 1.0\nimport "0.wdl" as z\nworkflow w { }')
+        inspections = short_path / "inspections"
+        assert give_up(world.host, run, when=lambda: any(inspections.glob("*/log"))) < 3
+        assert list(inspections.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import structlog
 
 from runomics.engines import claim, footprint, installed
 from runomics.engines.launcher_process import LauncherProcess
-from runomics.ports import EngineResult, Inspection, ProcessRef
+from runomics.ports import EngineResult, Inspection, InspectionGivenUp, ProcessRef
 
 log = structlog.get_logger()
 
@@ -69,12 +70,14 @@ class ForkedEngineHost:
         self._inspection_uid = os.geteuid() if self._rootless else inspection_uid
         self._inspection_gid = os.getegid() if self._rootless else inspection_uid
         self._selector = selectors.DefaultSelector()
-        self._ready = threading.Event()
-        self._launcher = LauncherProcess(self._selector, data / "engine-launcher.log", self._ready.set)
+        self._launcher = LauncherProcess(self._selector, data / "engine-launcher.log")
         self._watches: dict[Path, _Watch] = {}
         self._next_look = 0.0
         self._work: deque[Callable[[], None]] = deque()
         self._woken, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._inspecting: dict[str, threading.Event] = {}
+        self._gave_up = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._giving_up = threading.Event()
         self._closing = False
         self._closed = False
         self._lock = threading.Lock()
@@ -100,9 +103,14 @@ class ForkedEngineHost:
         self._do(end)
         self._thread.join()
 
-    def wait_ready(self, timeout_seconds: float) -> bool:
-        """Whether the launcher is warm, waiting up to `timeout_seconds` for it."""
-        return self._ready.wait(timeout_seconds)
+    def give_up_inspections(self) -> None:
+        """Let nobody wait for an inspection any more: those under way are ended, none is begun. The next server begins them again."""
+        with self._lock:
+            self._giving_up.set()
+            waiting = tuple(self._inspecting.values())
+        os.eventfd_write(self._gave_up, 1)
+        for answered in waiting:
+            answered.set()
 
     @property
     def launcher_pid(self) -> int | None:
@@ -184,27 +192,51 @@ class ForkedEngineHost:
         }
         path = directory / "inspect.json"
         path.write_text(json.dumps(request))
-        answered: threading.Event = threading.Event()
-        answers: list[Mapping[str, Any]] = []
-
-        def on_answer(answer: Mapping[str, Any]) -> None:
-            answers.append(answer)
-            answered.set()
-
-        message = {"id": directory.name, "kind": "inspect", "request": str(path)}
-        self._do(lambda: self._launcher.ask(message, on_answer))
-        if not answered.wait(_LAUNCHER_PATIENCE_SECONDS):
+        answer = self._answer({"id": directory.name, "kind": "inspect", "request": str(path)})
+        if answer is None:
             return Inspection(
                 engine=engine, main=main, failure="the definition could not be read: the engine launcher does not start"
             )
-        left_in_time = _wait_for_end(answers[0], timeout_seconds, directory)
+        left_in_time = _wait_for_end(answer, timeout_seconds, directory, self._gave_up)
+        if self._giving_up.is_set():
+            raise InspectionGivenUp("the server is stopping")
         found = _read_left(directory / "engine" / "interface.json")
         if found is not None:
             _keep_parsed(directory / "engine", tree.parent)
             return _inspection(found)
         return Inspection(
-            engine=engine, main=main, failure=_why_nothing(answers[0], left_in_time, timeout_seconds, directory)
+            engine=engine, main=main, failure=_why_nothing(answer, left_in_time, timeout_seconds, directory)
         )
+
+    def _answer(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What the launcher says to a request for an inspection; None when it does not start.
+
+        Raises:
+            InspectionGivenUp: the server is stopping.
+        """
+        request_id, answered = str(message["id"]), threading.Event()
+        answers: list[Mapping[str, Any]] = []
+
+        def on_answer(answer: Mapping[str, Any]) -> None:
+            if self._giving_up.is_set():
+                _kill(answer)
+            answers.append(answer)
+            answered.set()
+
+        with self._lock:
+            if self._giving_up.is_set():
+                raise InspectionGivenUp("the server is stopping")
+            self._inspecting[request_id] = answered
+        try:
+            self._do(lambda: self._launcher.ask(message, on_answer))
+            answered.wait(_LAUNCHER_PATIENCE_SECONDS)
+        finally:
+            with self._lock:
+                del self._inspecting[request_id]
+        if not answers and self._giving_up.is_set():
+            self._do(partial(self._withdraw, request_id))
+            raise InspectionGivenUp("the server is stopping")
+        return answers[0] if answers else None
 
     # ---- on the host's thread ----------------------------------------------------------------------------------
 
@@ -226,6 +258,7 @@ class ForkedEngineHost:
         self._selector.close()
         os.close(self._woken)
         os.close(self._waker)
+        os.close(self._gave_up)
 
     def _seconds_to_wait(self) -> float | None:
         waits = [self._launcher.seconds_to_wait()]
@@ -255,6 +288,9 @@ class ForkedEngineHost:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._woken, 4096):
                 pass
+
+    def _withdraw(self, request_id: str) -> None:
+        self._launcher.forget(request_id)
 
     def _watch(self, directory: Path, incarnation: int, on_end: Callable[[Path], None]) -> None:
         known = self._watches.get(directory)
@@ -417,8 +453,17 @@ def _inspection(found: Mapping[str, Any]) -> Inspection:
     )
 
 
-def _wait_for_end(answer: Mapping[str, Any], timeout_seconds: float, directory: Path) -> bool:
-    """Whether the inspection process ended by itself in time; it is killed when it did not, and when it fills the disk."""
+def _kill(answer: Mapping[str, Any]) -> None:
+    """End an inspection that nobody waits for."""
+    if "pid" in answer:
+        claim.send_signal(ProcessRef(int(answer["pid"]), int(answer["start_time"]), claim.boot_id()), signal.SIGKILL)
+
+
+def _wait_for_end(answer: Mapping[str, Any], timeout_seconds: float, directory: Path, gave_up: int) -> bool:
+    """Whether the inspection process ended by itself in time; it is killed when it did not, and when it fills the disk.
+
+    Also when `gave_up` can be read: nobody wants to know any more.
+    """
     if "pid" not in answer:
         return True
     descriptor = claim.open_living(ProcessRef(int(answer["pid"]), int(answer["start_time"]), claim.boot_id()))
@@ -427,14 +472,17 @@ def _wait_for_end(answer: Mapping[str, Any], timeout_seconds: float, directory: 
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
+            selector.register(gave_up, selectors.EVENT_READ)
             deadline = time.monotonic() + timeout_seconds
             while (left := deadline - time.monotonic()) > 0:
-                if selector.select(min(left, INSPECTION_LOOK_SECONDS)):
+                ready = {key.fd for key, _ in selector.select(min(left, INSPECTION_LOOK_SECONDS))}
+                if descriptor in ready:
                     return True
-                if footprint.is_too_large(directory / "engine", directory / "log"):
+                if ready or footprint.is_too_large(directory / "engine", directory / "log"):
                     break
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            selector.unregister(gave_up)
             selector.select(timeout_seconds)
             return False
     finally:

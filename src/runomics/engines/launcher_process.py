@@ -41,10 +41,9 @@ class _Asked:
 class LauncherProcess:
     """One launcher at a time. Not thread-safe: everything is called on one thread, which also runs `selector`."""
 
-    def __init__(self, selector: selectors.BaseSelector, log_path: Path, on_ready: Callable[[], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, log_path: Path) -> None:
         self._selector = selector
         self._log_path = log_path
-        self._on_ready = on_ready
         self._asked: dict[str, _Asked] = {}
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,7 +139,6 @@ class LauncherProcess:
             self._ready = True
             self._pause_seconds = _FIRST_PAUSE_SECONDS
             log.info("engines.launcher_ready", pid=said["ready"])
-            self._on_ready()
         else:
             asked = self._asked.pop(str(said.get("id")), None)
             if asked is not None:

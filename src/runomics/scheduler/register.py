@@ -20,6 +20,7 @@ from runomics.domain.workflow import WorkflowEvent, WorkflowStatus, advance
 from runomics.ports import (
     EngineHost,
     Inspection,
+    InspectionGivenUp,
     ObjectChanged,
     ObjectForbidden,
     ObjectInfo,
@@ -106,7 +107,7 @@ class Register:
         self._inspection_seconds = inspection_seconds
 
     def step(self, workflow_id: int) -> None:
-        """Bring the workflow to ACTIVE or FAILED, whatever its definition does. Idempotent.
+        """Bring the workflow to ACTIVE or FAILED, whatever its definition does. Idempotent. Left CREATING when the server stops meanwhile.
 
         Raises:
             StoreUnavailable: the outcome could not be written; the workflow is still CREATING.
@@ -147,6 +148,9 @@ class Register:
         event = WorkflowEvent.REGISTERED
         try:
             columns["status_message"] = self._examine(row, columns)
+        except InspectionGivenUp:
+            log.info("register.given_up", kind=room.noun, id=row_id)
+            return
         except Refused as refusal:
             event = WorkflowEvent.REFUSED
             columns["status_message"] = str(refusal)
