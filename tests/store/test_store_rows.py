@@ -81,20 +81,12 @@ def test_a_new_run_is_pending_and_has_everything_it_was_given(store: Store) -> N
     assert woken == [("pending", 1000000)]
 
 
-def test_the_bare_row_of_a_run_is_in_the_order_of_its_columns(store: Store) -> None:
-    run = start(store, name="n")
-    row = store.read(lambda tx: runs.get_run_columns(tx, ACCOUNT, run.id))
-    assert row is not None
-    assert dict(zip(runs.COLUMNS, row, strict=True)) == {name: getattr(run, name) for name in runs.COLUMNS}
-
-
 def test_a_foreign_a_missing_and_a_wished_away_run_are_not_found(store: Store) -> None:
     run = start(store)
     wished = ended(store)
     store.write(lambda tx: runs.wish_delete(tx, ACCOUNT, wished.id, 5))
     asked = [(OTHER_ACCOUNT, run.id), (ACCOUNT, 999), (ACCOUNT, wished.id)]
     assert [store.read(lambda tx, a=a, i=i: runs.find_run(tx, a, i)) for a, i in asked] == [None] * 3
-    assert [store.read(lambda tx, a=a, i=i: runs.get_run_columns(tx, a, i)) for a, i in asked] == [None] * 3
     assert store.read(lambda tx: runs.load_run(tx, wished.id)) is not None
 
 

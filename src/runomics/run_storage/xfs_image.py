@@ -350,11 +350,6 @@ class XfsImageStorage:
         if taken > live.meter.usage().used_bytes + LOG_BYTES + RECLAIM_LEAST_BYTES:
             live.gauge.trim()
 
-    def reclaim_all(self) -> None:
-        """Give back to the host what running runs have deleted, now. The host sees it a second or two later."""
-        for run_uuid in list(self._live):
-            self._reclaim(run_uuid)
-
     def _in_pool(self, usage: Usage) -> Usage:
         """A DYNAMIC volume is larger than the disk: what it may still take is the disk's room."""
         if usage.limit_bytes is not None:

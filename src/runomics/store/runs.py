@@ -220,12 +220,6 @@ def find_run(tx: Tx, account: str, run_id: int) -> RunRow | None:
     return None if row is None else _run(row)
 
 
-def get_run_columns(tx: Tx, account: str, run_id: int) -> tuple[Any, ...] | None:
-    """`find_run` as the bare row, in the order of `COLUMNS`, for where each microsecond counts."""
-    row: tuple[Any, ...] | None = SQL.find_run(tx, account=account, id=run_id)
-    return row
-
-
 def list_runs(
     tx: Tx,
     account: str,
