@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import unquote
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from runomics.cli.definition import BadDefinition, Definition, pack, visible_files
+from runomics.cli.definition import BadDefinition, Definition, pack, rooted
 from runomics.cli.inputs import BadInputs, Uploads
 
 _REFERENCES = ("run", "$import", "$include", "$mixin")
@@ -44,16 +43,7 @@ def load_cwl(path: Path) -> Definition:
     if not main.is_file():
         raise BadDefinition(f"{main} is not there")
     sources = {file.resolve() for file in _with_references(main.resolve())}
-    if Path(name).is_dir():
-        root = Path(name).resolve()
-        sources |= {file.resolve() for file in visible_files(root)}
-    else:
-        root = Path(os.path.commonpath([source.parent for source in sources]))
-    outside = sorted(str(source) for source in sources if not source.is_relative_to(root))
-    if outside:
-        raise BadDefinition(
-            f"{outside[0]} lies outside {root}: give the file itself, or a folder that holds all it names"
-        )
+    root, sources = rooted(Path(name), sources)
     document = _process(_read(main), fragment or "main")
     return Definition(
         name=fragment or (main.resolve().parent.name if main.name == "main.cwl" else main.stem),

@@ -51,16 +51,7 @@ def load_wdl(path: Path) -> Definition:
     if target is None:
         raise BadDefinition(f"{main} has no workflow")
     sources = {Path(os.path.realpath(one.pos.abspath)) for one in _documents(document)}
-    if path.is_dir():
-        root = path.resolve()
-        sources |= {file.resolve() for file in visible_files(root)}
-    else:
-        root = Path(os.path.commonpath([source.parent for source in sources]))
-    outside = sorted(str(source) for source in sources if not source.is_relative_to(root))
-    if outside:
-        raise BadDefinition(
-            f"{outside[0]} lies outside {root}: give the file itself, or a folder that holds all imports"
-        )
+    root, sources = rooted(path, sources)
     return Definition(
         name=target.name,
         main=str(main.resolve().relative_to(root)),
@@ -91,6 +82,24 @@ def _documents(document: Any) -> Iterator[Any]:
     yield document
     for imported in document.imports:
         yield from _documents(imported.doc)
+
+
+def rooted(given: Path, named: set[Path]) -> tuple[Path, set[Path]]:
+    """The folder that a definition is packed from, and its files: those that its main names, and all of a folder that was given.
+
+    Raises:
+        BadDefinition: a file lies outside the folder that was given.
+    """
+    if not given.is_dir():
+        return Path(os.path.commonpath([source.parent for source in named])), named
+    root = given.resolve()
+    sources = named | {file.resolve() for file in visible_files(root)}
+    outside = sorted(str(source) for source in sources if not source.is_relative_to(root))
+    if outside:
+        raise BadDefinition(
+            f"{outside[0]} lies outside {root}: give the file itself, or a folder that holds all it names"
+        )
+    return root, sources
 
 
 def visible_files(root: Path) -> Iterator[Path]:

@@ -19,7 +19,18 @@ LOOP_CONFIGURE, LOOP_CTL_GET_FREE, LOOP_MAJOR = 0x4C0A, 0x4C82, 7
 LO_FLAGS_AUTOCLEAR, FLAGS_OFFSET, INFO_BYTES, SECTOR_BYTES = 4, 52, 232, 4096
 TRIES = 100
 MAKERS = ("/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4")
-FEATURES = ("-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard")
+FEATURES = (
+    "-q",
+    "-F",
+    "-b",
+    "4096",
+    "-m",
+    "0",
+    "-O",
+    "^has_journal,^resize_inode",
+    "-E",
+    "lazy_itable_init=1,nodiscard",
+)
 """No journal: nothing of it outlives a crash. What is not used takes no room: 260 KB of 16 GiB."""
 
 

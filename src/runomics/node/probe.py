@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 from . import bridge, delegation, image_root, mount_view, supervisor, volume
@@ -126,14 +127,27 @@ def _overlay(directory: str, common: dict[str, Any]) -> str:
         root, spec.scratch, {image_root.UPPER: 0o755, image_root.WORK: 0o755}
     ).values():
         os.close(descriptor)
+
+    def mount_and_write() -> None:
+        with mount_view.entered(None, spec):
+            image_root.mount(spec, f"{directory}/root")
+            with open(f"{directory}/root/etc/written", "w") as file:
+                file.write("x")
+
+    trouble = _tried_apart(mount_and_write)
+    with contextlib.suppress(OSError):
+        volume.remove_scratch(root, spec.scratch)
+    os.close(root)
+    return trouble
+
+
+def _tried_apart(act: Callable[[], None]) -> str:
+    """Do something in a process of its own; empty when that works, else what did not."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            with mount_view.entered(None, spec):
-                image_root.mount(spec, f"{directory}/root")
-                with open(f"{directory}/root/etc/written", "w") as file:
-                    file.write("x")
+            act()
             os._exit(0)
         except BaseException as error:
             os.write(writer, str(error).encode()[:1000])
@@ -143,9 +157,6 @@ def _overlay(directory: str, common: dict[str, Any]) -> str:
     with os.fdopen(reader) as said:
         trouble = said.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with contextlib.suppress(OSError):
-        volume.remove_scratch(root, spec.scratch)
-    os.close(root)
     return trouble or (f"the trial ended with {code}" if code else "")
 
 
@@ -172,8 +183,8 @@ def _users(directory: str, common: dict[str, Any], crun: str | None) -> dict[str
 
 def _local_tmp(place: str, common: dict[str, Any]) -> dict[str, Any]:
     """A /tmp of its own that must be full at its size."""
-    name = "/tmp of its own (scratchStorageMode LOCAL)"
-    own = {"image": f"{place}/tmp.img", "bytes": LOCAL_TMP_BYTES}
+    name = "/tmp of its own (scratchStorageMode LOCAL)"  # noqa: S108 - words
+    own = {"image": f"{place}/tmp.img", "bytes": LOCAL_TMP_BYTES}  # noqa: S108 - in a directory of our own
     script = f"head -c {2 * LOCAL_TMP_BYTES} /dev/zero > $TMPDIR/x && exit 3; test -w $TMPDIR"
     result = _attempt(
         f"{place}/local-tmp",
@@ -228,20 +239,7 @@ def _bridges() -> dict[str, Any]:
         return _finding(
             name, False, "bridges need root", "Run the server as root, or define networks of mode host alone."
         )
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            bridge.try_out()
-            os._exit(0)
-        except BaseException as error:
-            os.write(writer, str(error).encode()[:1000])
-        finally:
-            os._exit(1)
-    os.close(writer)
-    with os.fdopen(reader) as said:
-        trouble = said.read()
-    os.waitpid(child, 0)
+    trouble = _tried_apart(bridge.try_out)
     with open(bridge.FORWARDING) as file:
         forwards = file.read().strip() == "1"
     if trouble or not forwards:

@@ -97,11 +97,6 @@ class Sampler:
         self._next_rest = 0.0
         self._next_persist = 0.0
 
-    @property
-    def sees_news(self) -> bool:
-        """Whether the kernel tells of closed and deleted files, so that the tip of a short burst is seen."""
-        return self._watch is not None
-
     def add(self, run_uuid: str, meter: Meter, directory: int | None = None) -> None:
         """Sample `meter` from now on. `directory`: an open directory in a file system that is the volume's alone."""
         device = None if directory is None else self._watch_directory(directory)

@@ -30,7 +30,6 @@ from runomics.sandbox.linux import (
 
 WORKFLOW = "/mnt/workflow"
 DEFINITION = f"{WORKFLOW}/definition"
-INPUTS = f"{WORKFLOW}/inputs"
 GATEWAY = "/run/gateway"
 ENGINE = "/run/engine"
 

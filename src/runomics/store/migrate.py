@@ -94,15 +94,25 @@ def statements(text: str) -> list[str]:
     return found
 
 
-def _apply_next(connection: sqlite3.Connection, files: list[tuple[int, Path]]) -> int | None:
-    version = _version(connection)
-    if version > files[-1][0]:
+def next_file(version: int, files: list[tuple[int, Path]]) -> tuple[int, Path] | None:
+    """The migration that follows schema `version`, None when there is none.
+
+    Raises:
+        NewerDatabase: no migration of this program leads to that schema.
+    """
+    newest = files[-1][0]
+    if version > newest:
         raise NewerDatabase(
-            f"the database has schema {version}, this program knows {files[-1][0]}: start the newer program that made it"
+            f"the database has schema {version}, this program knows {newest}: start the newer program that made it"
         )
-    if version == files[-1][0]:
+    return None if version == newest else files[version]
+
+
+def _apply_next(connection: sqlite3.Connection, files: list[tuple[int, Path]]) -> int | None:
+    following = next_file(_version(connection), files)
+    if following is None:
         return None
-    number, path = files[version]
+    number, path = following
     for statement in statements(for_dialect(path.read_text(), "sqlite")):
         connection.execute(statement)
     connection.execute(f"pragma user_version = {number}")

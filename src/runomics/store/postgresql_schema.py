@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from runomics.store.dialect import POSTGRESQL, sequence_of
-from runomics.store.migrate import FOLDER, NewerDatabase, for_dialect, migrations
+from runomics.store.migrate import FOLDER, for_dialect, migrations, next_file
 from runomics.store.postgresql_connection import PostgresqlConnection
 
 log = structlog.get_logger()
@@ -48,17 +48,14 @@ def migrate(connection: PostgresqlConnection, folder: Path = FOLDER) -> list[int
 
 def _apply_next(connection: PostgresqlConnection, files: list[tuple[int, Path]]) -> int | None:
     version = _version(connection)
-    if version > files[-1][0]:
-        raise NewerDatabase(
-            f"the database has schema {version}, this program knows {files[-1][0]}: start the newer program that made it"
-        )
-    if version == files[-1][0]:
+    following = next_file(version, files)
+    if following is None:
         return None
     if version == 0:
         connection.execute(
             "create table schema_version (version bigint not null); insert into schema_version values (0)"
         )
-    number, path = files[version]
+    number, path = following
     connection.execute(for_dialect(path.read_text(), POSTGRESQL))
     _make_sequences(connection)
     connection.execute("update schema_version set version = :version", {"version": number})

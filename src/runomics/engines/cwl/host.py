@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +18,8 @@ from cwltool.process import Process, shortname
 from cwltool.utils import visit_class
 from schema_salad.exceptions import ValidationException
 
+from runomics.engines import engine_log, stager
 from runomics.engines import outcome as outcomes
-from runomics.engines import stager
 from runomics.engines.cwl import definition, executor, failures, javascript, job, needs, outputs, schema, staging, tool
 from runomics.engines.cwl.conduct import DEFINITION, ERRORS, Conduct, Context, Ended
 from runomics.engines.gateway_client import Cancelled, Gateway, GatewayLost, StageFailed
@@ -33,7 +31,6 @@ from runomics.engines.task_words import shortened
 VERSION = importlib.metadata.version("cwltool")
 
 EVALUATION_SECONDS = 60
-_LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(name)s %(levelname)s %(message)s"
 
 
 def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome:
@@ -161,13 +158,7 @@ def _workdirs(plan: Plan) -> list[str]:
 
 
 def _log() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter(_LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    engine_log.begin()
     for name in ("cwltool", "salad", "cwl_utils", "rdflib.term"):
         logger = logging.getLogger(name)
         logger.handlers[:] = []

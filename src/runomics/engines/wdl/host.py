@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import time
 import types
 from collections.abc import Generator, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ import WDL.runtime.cache as miniwdl_cache
 import WDL.runtime.config as miniwdl_config
 import WDL.runtime.task_container as miniwdl_container
 
+from runomics.engines import engine_log
 from runomics.engines import outcome as outcomes
 from runomics.engines.gateway_client import Gateway, GatewayLost
 from runomics.engines.language import AlreadyBegan, Stop
@@ -30,7 +30,6 @@ VERSION = importlib.metadata.version("miniwdl")
 
 _BACKEND = "runomics"
 _DEFINITION = "/mnt/workflow/definition"
-_LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(name)s %(levelname)s %(message)s"
 
 
 def run(plan: Plan, gateway: Gateway, stop: Stop, kept: bytes | None) -> Outcome:
@@ -165,13 +164,7 @@ def _configuration(logger: logging.Logger, plan: Plan) -> Any:
 
 
 def _log() -> logging.Logger:
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter(_LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    engine_log.begin()
     logger = logging.getLogger("wdl")
     logger.setLevel(logging.INFO)
     return logger
