@@ -23,6 +23,8 @@ from runomics.runners import accelerators
 from runomics.runners.local import LocalRunner
 from runomics.sandbox.probe import probe as probe_sandbox
 from runomics.settings import Settings
+from runomics.store import choice
+from runomics.store.transaction import StoreUnavailable
 
 EXIT_SOUND, EXIT_UNFIT = 0, 1
 
@@ -57,6 +59,7 @@ def findings_of(settings: Settings) -> Iterable[FindingShape]:
     """What each room found, in the order a run meets them. A probe that itself breaks is a finding too."""
     probes: tuple[tuple[str, Callable[[], Sequence[FindingShape]]], ...] = (
         ("data", lambda: [_data_directory(settings.data)]),
+        ("database", lambda: _database(settings.database_url)),
         ("run storage", lambda: _run_storage(settings.data)),
         ("sandbox", probe_sandbox),
         ("tasks", lambda: _tasks(settings.data)),
@@ -118,6 +121,18 @@ def _data_directory(data: Path) -> Finding:
         )
     free_gib = shutil.disk_usage(place).free / 1024**3
     return Finding("data directory", works=True, detail=f"{data}, {free_gib:.0f} GiB free", required=True)
+
+
+def _database(url: str | None) -> Sequence[Finding]:
+    """Nothing to try where the database is a file in the data directory."""
+    if url is None:
+        return ()
+    try:
+        version = choice.try_out(url)
+    except StoreUnavailable as error:
+        remedy = "set `database` to a PostgreSQL database that this host reaches (14 or newer, UTF8)"
+        return (Finding("database", works=False, detail=str(error).strip(), remedy=remedy, required=True),)
+    return (Finding("database", works=True, detail=f"PostgreSQL {version}", required=True),)
 
 
 def _wdl() -> Finding:

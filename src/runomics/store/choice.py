@@ -34,6 +34,17 @@ def open_store(data: Path, url: str | None, *, connections: int) -> Store:
     return PostgresqlStore(url, connections=connections)
 
 
+def try_out(url: str) -> str:
+    """The version of the PostgreSQL server at `url`, which is fit; changes nothing.
+
+    Raises:
+        StoreUnavailable: it cannot be reached, or is too old, or its encoding is not UTF8.
+    """
+    from runomics.store import postgresql  # noqa: PLC0415 - see above
+
+    return postgresql.try_out(url)
+
+
 def lock_database(url: str, *, lost: Callable[[], None]) -> Lock | None:
     """Take the lock of the one active scheduler of a PostgreSQL database; None while another server has it.
 

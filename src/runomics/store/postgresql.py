@@ -228,6 +228,23 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_result(result)
 
 
+def try_out(url: str) -> str:
+    """Connect to the database and look whether it can be a server's, changing nothing; the version that it says.
+
+    Raises:
+        StoreUnavailable: it cannot be reached, or is not fit; the message says why.
+    """
+    try:
+        connection = PostgresqlConnection(url, reads_only=True, name="runomics doctor")
+        try:
+            _require_fit(connection)
+            return str(connection.execute("show server_version").fetchone()[0])
+        finally:
+            connection.close()
+    except psycopg.Error as error:
+        raise _unavailable(error) from None
+
+
 def _require_fit(connection: PostgresqlConnection) -> None:
     version = int(connection.execute("show server_version_num").fetchone()[0])
     if version < OLDEST_SERVER * 10_000:
