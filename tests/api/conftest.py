@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from batch_desk import Desk
 from server_in_a_box import Box
 
 
@@ -14,3 +15,10 @@ def box(tmp_path: Path, database_kind: str) -> Iterator[Box]:
     made = Box(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def desk(box: Box) -> Iterator[Desk]:
+    made = Desk(box)
+    yield made
+    made.batches.close()

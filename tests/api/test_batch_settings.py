@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ from runomics.domain.limits import Limits
 from runomics.ports import ObjectForbidden
 from runomics.store.events import undelivered
 from runomics.wire.errors import AccessDeniedException, ApiError, ValidationException
-
-
-@pytest.fixture
-def desk(box: Box) -> Iterator[Desk]:
-    desk = Desk(box)
-    yield desk
-    desk.batches.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from batch_desk import READS, Desk, named, processed, raises
 from server_in_a_box import OTHER, Box
@@ -13,13 +11,6 @@ from runomics.scheduler.batches import LOADED_AT_ONCE
 from runomics.wire.errors import ConflictException, ResourceNotFoundException
 
 OPERATIONS = ("GetBatch", "ListRunsInBatch", "CancelRunBatch", "DeleteRunBatch", "DeleteBatch")
-
-
-@pytest.fixture
-def desk(box: Box) -> Iterator[Desk]:
-    desk = Desk(box)
-    yield desk
-    desk.batches.close()
 
 
 @pytest.fixture

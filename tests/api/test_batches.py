@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,6 @@ from runomics.wire.errors import (
 )
 
 OPERATIONS = ("GetBatch", "ListRunsInBatch", "CancelRunBatch", "DeleteRunBatch", "DeleteBatch")
-
-
-@pytest.fixture
-def desk(box: Box) -> Iterator[Desk]:
-    desk = Desk(box)
-    yield desk
-    desk.batches.close()
 
 
 @pytest.fixture

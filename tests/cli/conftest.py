@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from listening import Listener
 
+from runomics import data_directory
+from runomics.store.database import SqliteStore
+
+ACCOUNT = "123456789012"
+
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[Listener]:
@@ -17,3 +22,14 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
     listener = Listener(data)
     yield listener
     listener.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """What a server's first start leaves."""
+    made = tmp_path / "data"
+    data_directory.make(made)
+    store = SqliteStore(made / "database.sqlite")
+    data_directory.keys(store, made, account=ACCOUNT, now_ms=1)
+    store.close()
+    return made

@@ -25,17 +25,6 @@ POLICY = {
 }
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """What a server's first start leaves."""
-    data = tmp_path / "data"
-    data_directory.make(data)
-    store = SqliteStore(data / "database.sqlite")
-    data_directory.keys(store, data, account=ACCOUNT, now_ms=1)
-    store.close()
-    return data
-
-
 def run(data: Path, *arguments: str) -> int:
     return main([*arguments, "--data", str(data)])
 

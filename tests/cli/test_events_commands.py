@@ -8,24 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from runomics import data_directory
 from runomics.__main__ import main
 from runomics.domain.event import Topic
 from runomics.store import webhooks
 from runomics.store.database import SqliteStore
 
 ACCOUNT = "123456789012"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """What a server's first start leaves."""
-    data = tmp_path / "data"
-    data_directory.make(data)
-    store = SqliteStore(data / "database.sqlite")
-    data_directory.keys(store, data, account=ACCOUNT, now_ms=1)
-    store.close()
-    return data
 
 
 def run(data: Path, *arguments: str) -> int:

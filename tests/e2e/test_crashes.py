@@ -55,9 +55,8 @@ def check_history(site: Any, run_id: str) -> None:
         assert site.log(run_id, f"task-{task['taskId']}") == [f"once {number}", number]
 
 
-@pytest.mark.source("assumed")
-def test_a_run_survives_the_kill_of_server_and_launchers(serve: Any) -> None:
-    site = serve()
+def check_kill_of_server_and_launchers(site: Any) -> None:
+    """A run in its middle outlives them."""
     run_id = site.start(site.register(COUNTED))
     client = site.client
     assert wait_until(lambda: len(client.list_run_tasks(id=run_id)["items"]) > 0, 20)
@@ -70,6 +69,12 @@ def test_a_run_survives_the_kill_of_server_and_launchers(serve: Any) -> None:
             continue
     site.server.start()
     check_history(site, run_id)
+
+
+@pytest.mark.source("assumed")
+def test_a_run_survives_the_kill_of_server_and_launchers(serve: Any) -> None:
+    site = serve()
+    check_kill_of_server_and_launchers(site)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from test_access_e2e import client_of
-from test_crashes import COUNTED, check_history, children
+from test_crashes import COUNTED, check_kill_of_server_and_launchers
 
 from postgresql_cluster import Cluster, running
 from server import wait_until
@@ -46,18 +46,7 @@ def mortal() -> Iterator[Cluster]:
 @pytest.mark.source("assumed")
 def test_a_run_survives_the_kill_of_server_and_launchers(mortal: Cluster, serve: Any) -> None:
     site = serve(database=mortal.empty())
-    run_id = site.start(site.register(COUNTED))
-    client = site.client
-    assert wait_until(lambda: len(client.list_run_tasks(id=run_id)["items"]) > 0, 20)
-    launchers = children(site.server.process.pid)
-    site.server.kill()
-    for pid in launchers:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    site.server.start()
-    check_history(site, run_id)
+    check_kill_of_server_and_launchers(site)
     assert not (site.data / "database.sqlite").exists()
 
 

@@ -158,17 +158,6 @@ class NodeWorld:
     def wait_for(self, text: str) -> None:
         wait_until((self.volume / text).exists, f"{text} in the volume")
 
-    def processes_with(self, marker: str) -> list[int]:
-        """Processes of the host whose command line holds `marker`."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if marker.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                    found.append(int(path.parent.name))
-            except OSError:
-                continue
-        return found
-
     def close(self) -> None:
         for process in self.processes:
             if process.poll() is None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from node_world import PLAIN_USER, SYSTEM_PYTHON, NodeWorld, cgroup_paths, wait_until
 
+from host_processes import processes_with
 from image_registry import file, folder, layer, link, userland
 from runomics.images import layers as image_layers
 
@@ -186,10 +187,10 @@ def test_a_task_in_crun_ends_with_the_sweep_after_its_supervisor(root_world: Nod
     root_world.wait_for("w/on")
     process.kill()
     process.wait(30)
-    assert root_world.processes_with("4321")
+    assert processes_with("4321")
     assert root_world.supervise(directory).wait(30) == 0
     assert root_world.ended(directory).verdict == ("LOST", None)
-    wait_until(lambda: not root_world.processes_with("4321"), "the container is gone")
+    wait_until(lambda: not processes_with("4321"), "the container is gone")
     assert cgroup_paths(f"{root_world.place.name}.1.1") == []
     assert not (directory / "crun").exists()
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from node_world import NodeWorld, cgroup_paths, wait_until
 
+from host_processes import processes_with
+
 
 @pytest.mark.parametrize(
     ("script", "verdict"),
@@ -150,7 +152,7 @@ def test_a_cancel_that_comes_before_the_start_is_not_lost(world: NodeWorld) -> N
 def test_what_a_task_leaves_in_the_background_ends_with_it(world: NodeWorld) -> None:
     marker = f"9{os.getpid()}.{time.monotonic_ns()}"
     assert world.run(f"(setsid sleep {marker} &) ; true").verdict == ("OK", 0)
-    assert world.processes_with(marker) == []
+    assert processes_with(marker) == []
 
 
 def test_a_second_supervisor_leaves_the_attempt_to_the_first(world: NodeWorld) -> None:
@@ -178,7 +180,7 @@ def test_after_a_killed_supervisor_the_next_one_sweeps_and_says_lost(world: Node
     assert world.supervise(directory).wait(10) == 0
     result = world.ended(directory).result
     assert (result["reason"], result["exit_code"], result["started_ms"] > 0) == ("LOST", None, True)
-    wait_until(lambda: world.processes_with(marker) == [], "the task's processes to be gone")
+    wait_until(lambda: processes_with(marker) == [], "the task's processes to be gone")
     assert list((world.volume / ".scratch").iterdir()) == []
     assert cgroup_paths(f"{world.place.name}.1.1") == []
     assert sorted(path.name for path in directory.iterdir()) == [

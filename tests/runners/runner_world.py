@@ -116,15 +116,3 @@ class RunnerWorld:
         shutil.rmtree(self.data)
         for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP_PARENT}"):
             path.rmdir()
-
-
-def processes_with(marker: str) -> list[int]:
-    """Processes of this host whose command line holds `marker`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if marker.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found

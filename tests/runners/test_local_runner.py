@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from runner_world import CGROUP_PARENT, RunnerWorld, processes_with
+from runner_world import CGROUP_PARENT, RunnerWorld
 
+from host_processes import processes_with
 from runomics.domain.task import Reason
 from runomics.ports import Finding, TaskCapacity
 from runomics.runners import bridges
