@@ -54,5 +54,7 @@ def test_an_operation_is_supported_exactly_when_it_is_registered(text: str) -> N
 
 
 def test_what_an_operation_does_differently_stands_with_it(text: str) -> None:
-    assert "- CreateWorkflow: definitionRepository needs a connection that the operator of the server has listed" in text
+    assert (
+        "- CreateWorkflow: definitionRepository needs a connection that the operator of the server has listed" in text
+    )
     assert "- GetRun: while PENDING, statusMessage says what the run waits for." in text

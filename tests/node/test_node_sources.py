@@ -55,5 +55,9 @@ def test_usage_is_booked_on_the_minute_it_was_seen_in() -> None:
     record.take(61_000, Counters(1.5, 120, 150))
     record.take(119_000, Counters(4.0, 90, 150))
     record.take(121_000, Counters(4.0, 80, 300))
-    assert record.minutes() == [[0, 1.0, 150, 100], [60_000, 3.0, 120, (120 * 2 + 90 * 58) // 60], [120_000, 0.0, 300, 80]]
+    assert record.minutes() == [
+        [0, 1.0, 150, 100],
+        [60_000, 3.0, 120, (120 * 2 + 90 * 58) // 60],
+        [120_000, 0.0, 300, 80],
+    ]
     assert (record.cpu_seconds, record.peak_bytes) == (4.0, 300)

@@ -20,7 +20,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "roles_file": {"domain"},
     "connections_file": {"domain"},
     "isolation": {"ports"},
-    "isolation": {"ports"},
     "domain": set(),
     "wire": set(),
     "sandbox": set(),

@@ -69,7 +69,9 @@ def test_files_come_out_as_they_went_in(unpack: Unpack, tmp_path: Path) -> None:
     }
 
 
-def test_modes_are_ours_and_programs_can_be_run_whatever_else_the_archive_and_the_umask_say(unpack: Unpack, tmp_path: Path) -> None:
+def test_modes_are_ours_and_programs_can_be_run_whatever_else_the_archive_and_the_umask_say(
+    unpack: Unpack, tmp_path: Path
+) -> None:
     before = os.umask(0o077)
     try:
         unpack(zipped((info("bin/tool.sh", stat.S_IFREG | 0o4777), b"x"), (info("locked.wdl", stat.S_IFREG), WDL)))
