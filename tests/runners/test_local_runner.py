@@ -20,6 +20,7 @@ from runomics.domain.task import Reason
 from runomics.ports import Finding, TaskCapacity
 from runomics.runners import bridges
 from runomics.runners.local import LocalRunner, find_bwrap
+from runomics.runners.node_command import ask_node
 
 pytestmark = pytest.mark.needs("root", "cgroup", "bwrap")
 
@@ -390,3 +391,11 @@ def test_records_go_with_their_run_and_the_last_runner_unmounts_what_is_empty(wo
     world.runner.close()
     assert not os.path.ismount(live.parent)
     world.runner = world.new_runner()
+
+
+def test_a_question_to_the_node_folder_that_is_killed_is_asked_once_more(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    script = f'if [ -e {asked} ]; then echo "[1]"; else touch {asked}; kill -KILL $$; fi'
+    assert ask_node(["/bin/bash", "-c", script], 10) == [1]
+    with pytest.raises(OSError, match="ended with -9"):
+        ask_node(["/bin/bash", "-c", "kill -KILL $$"], 10)

@@ -20,17 +20,23 @@ def node_command(python: Path, archive: Path, *arguments: str) -> list[str]:
 
 
 def ask_node(command: list[str], timeout_seconds: float) -> Any:
-    """What a node command prints, as JSON.
+    """What a node command prints, as JSON. One that somebody kills is asked once more: a server is not to end of that.
 
     Raises:
         OSError: it failed; the message holds its last words. subprocess.TimeoutExpired: it took too long and was killed.
     """
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_seconds, check=False)
+    done = _run(command, timeout_seconds)
+    if done.returncode < 0:
+        done = _run(command, timeout_seconds)
     if done.returncode:
         raise OSError(
             f"{' '.join(command)} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}"
         )
     return json.loads(done.stdout)
+
+
+def _run(command: list[str], timeout_seconds: float) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_seconds, check=False)
 
 
 def find_crun() -> str | None:
