@@ -13,8 +13,8 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-e
 # The generator knows only the Python it runs on; the lists are the same on 3.11, 3.12 and 3.13 (tests/rules compares the markers).
 LOCKS := requirements/runtime.lock requirements/dev.lock requirements/clients.lock
 PYTEST_ARGS ?=
-# What measures time, fills the machine or kills by chance is run by itself, after the rest, which takes as many processes as there are CPUs.
-ALONE := tests/e2e tests/node tests/runners tests/run_storage
+# What measures the time of tasks is run by itself, after the rest, which takes as many processes as there are CPUs.
+ALONE := tests/e2e/test_task_limits_e2e.py tests/node/test_task_limits.py
 
 .PHONY: help setup demo test check bench docs lock clean
 
