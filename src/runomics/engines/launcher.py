@@ -37,6 +37,7 @@ def serve(server: socket.socket) -> None:
     woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    _give_way()
     run_process.warm()
     if threading.active_count() != 1:
         raise RuntimeError(f"the launcher must have one thread to fork safely, it has {threading.enumerate()}")
@@ -66,11 +67,12 @@ def serve(server: socket.socket) -> None:
 
 
 def _give_way() -> None:
-    """Let the server go first: it answers while engines compute.
+    """Let the server go first: it answers while engines compute, and while what they need is loaded.
 
-    Linux weighs whole sessions against each other, where it is so set (autogroups), and only within one its processes.
+    Linux weighs whole sessions against each other, where it is so set (autogroups), and only within one its processes: so this is
+    said once more in each session.
     """
-    os.nice(NICENESS)
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:
         file.write(str(NICENESS))
 
