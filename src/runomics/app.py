@@ -324,6 +324,8 @@ class Service:
                 definitions=self._definitions,
                 access=self._access,
                 connections=self._connections,
+                networks=self._networks,
+                model=self._model,
                 run_maker=BatchSubmission(self._site, checker(self._model.shapes, "InlineSetting", "RunSettingId")),
                 clock=self._clock,
             )

@@ -19,7 +19,7 @@ from runomics.domain.admission import StorageQuotas
 from runomics.domain.event import Webhook
 from runomics.domain.image import CONVENTIONAL_IMAGE_MAP
 from runomics.domain.limits import Limits
-from runomics.domain.network import networks_of
+from runomics.domain.network import Network
 from runomics.domain.repository import Connection
 from runomics.engines.host import ForkedEngineHost
 from runomics.events.outbox import Outbox
@@ -93,9 +93,13 @@ class Machinery:
         access: ObjectAccess,
         run_maker: RunMaker,
         connections: Sequence[Connection],
+        networks: Sequence[Network],
+        model: ServiceModel,
         clock: Clock,
     ) -> None:
         """Choose the back ends and wire them together. Nothing runs yet. Objects are touched through `access` alone.
+
+        `connections` and `networks` are the operator's; definitions that come by no request are held to `model`.
 
         Raises:
             StorageUnavailable: the run storage that was set does not work here.
@@ -193,7 +197,10 @@ class Machinery:
             ),
             has_room=self.storage.has_room,
         )
-        networks = Networks(networks_of(settings.networks), bridges.problem)
+        given = Networks(networks, bridges.problem)
+        check = checker(
+            model.shapes, "CreateWorkflowRequest", "CreateWorkflowVersionRequest", "WorkflowParameterTemplate"
+        )
         plans = RunPlans(
             store=store,
             definitions=definitions,
@@ -226,7 +233,7 @@ class Machinery:
             wake=self._scheduler.wake,
             wake_at=self._scheduler.wake_at,
             on_ended=self._scheduler.run_ended,
-            networks=networks,
+            networks=given,
         )
         self._host_guard: HostGuard = HostGuard(
             store=store, storage=self.storage, clock=clock, note=notes.note, fail=self._steps.fail
@@ -236,11 +243,18 @@ class Machinery:
             definitions=definitions,
             engine_host=self._engines,
             objects_of=access.of_account,
-            source=_repository_source(settings, connections, definitions),
+            source=_repository_source(settings, connections, definitions, partial(check, "WorkflowParameterTemplate")),
             hand_over=lambda kind, row_id: self._scheduler.step_at(kind, row_id, clock.now_ms()),
             now_ms=clock.now_ms,
         )
-        self._ready2run = _ready2run(settings, store=store, definitions=definitions, clock=clock)
+        self._ready2run = Ready2Run(
+            settings.ready2run_directory,
+            store=store,
+            definitions=definitions,
+            check_workflow=partial(check, "CreateWorkflowRequest"),
+            check_version=partial(check, "CreateWorkflowVersionRequest"),
+            now_ms=clock.now_ms,
+        )
         self._shares = Shares(store, now_ms=clock.now_ms)
         self._outbox = Outbox(
             queues=WebhookQueues(store, now_ms=clock.now_ms),
@@ -262,7 +276,7 @@ class Machinery:
             policy=RetentionPolicy(token_days=settings.token_days, event_days=settings.event_days),
             collect_images=self._images.collect,
         )
-        self._configurations = Configurations(store, networks)
+        self._configurations = Configurations(store, given)
         self._groups = Groups(
             store,
             set_limits=self._tasks.set_limits,
@@ -362,37 +376,12 @@ class Machinery:
         self._runner.sweep(active)
 
 
-def _ready2run(settings: Settings, *, store: Store, definitions: Definitions, clock: Clock) -> Ready2Run:
-    check = (
-        _unchecked
-        if settings.ready2run_directory is None
-        else _model_check("CreateWorkflowRequest", "CreateWorkflowVersionRequest")
-    )
-    return Ready2Run(
-        settings.ready2run_directory,
-        store=store,
-        definitions=definitions,
-        check_workflow=partial(check, "CreateWorkflowRequest"),
-        check_version=partial(check, "CreateWorkflowVersionRequest"),
-        now_ms=clock.now_ms,
-    )
-
-
-def _unchecked(shape: str, request: Any) -> Any:
-    return request
-
-
-def _model_check(*shapes: str) -> Callable[[str, Any], Any]:
-    return checker(ServiceModel.load().shapes, *shapes)
-
-
 def _repository_source(
-    settings: Settings, connections: Sequence[Connection], definitions: Definitions
+    settings: Settings,
+    connections: Sequence[Connection],
+    definitions: Definitions,
+    check_template: Callable[[Any], Any],
 ) -> RepositorySource:
-    def check_template(template: Any) -> Any:
-        # Few definitions come from repositories: the model is read again for each, and not at every start.
-        return _model_check("WorkflowParameterTemplate")("WorkflowParameterTemplate", template)
-
     return RepositorySource(
         connections=connections,
         repositories=GitRepositories(
