@@ -47,6 +47,7 @@ class Server:
     environment: Mapping[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
+    log_from: int = 0
 
     def start(self) -> float:
         """Start and wait for the first answer; seconds from exec to then."""
@@ -56,6 +57,7 @@ class Server:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         began = time.perf_counter()
         log = (self.data / "server.log").open("ab")
+        self.log_from = log.tell()
         # As a user's would: modules are compiled once, not at every start.
         inherited = os.environ if self.environment is None else self.environment
         environment = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -80,6 +82,17 @@ class Server:
         document = json.loads(endpoint.read_text())
         self.port = int(document["url"].rsplit(":", 1)[1])
         return time.perf_counter() - began
+
+    def wait_warm(self) -> None:
+        """Until the engine launcher has loaded its engines: for seconds after a start it shares the server's core."""
+
+        def warm() -> bool:
+            with (self.data / "server.log").open("rb") as log:
+                log.seek(self.log_from)
+                return b"engines.launcher_ready" in log.read()
+
+        if not wait_until(warm, READY_SECONDS, every_seconds=0.05):
+            raise RuntimeError("the engine launcher did not become ready")
 
     def stop(self) -> None:
         """SIGTERM and wait."""
