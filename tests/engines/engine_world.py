@@ -209,16 +209,6 @@ class StandInServer:
             "objects": [[name.removeprefix(bucket), len(self.objects[name])] for name in keys],
         }
 
-    def _list(self, uri: str) -> dict[str, Any]:
-        self.listed.append(uri)
-        bucket = "/".join(uri.split("/")[:3]) + "/"
-        keys = sorted(name for name in self.objects if name.startswith(uri))
-        return {
-            "op": "listed",
-            "uri": uri,
-            "objects": [[name.removeprefix(bucket), len(self.objects[name])] for name in keys],
-        }
-
     def _stage(self, uri: str) -> dict[str, Any]:
         self.staged.append(uri)
         found = {
